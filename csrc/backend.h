@@ -1,0 +1,66 @@
+/* The one table of operations that a backend fills in.  method/ and dit/ reach a device only through it and never know
+ * which one they have.
+ *
+ * Every operation takes `self` first, then outputs, inputs, sizes, options.  Arrays are dense, row-major float32 unless a
+ * comment says otherwise; all pointers are borrowed for the call.  The operations of the method can not fail: arguments
+ * were checked before the loop began. */
+#ifndef DC_BACKEND_H
+#define DC_BACKEND_H
+
+#include <stdint.h>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "formulas/diffusion.h"
+
+typedef struct dc_backend dc_backend;
+
+/* Names one eps: a pure function of these and of the element.  formulas/philox.h has the counter's layout. */
+typedef struct dc_noise_key {
+    uint64_t seed;
+    uint32_t noise_index, timestep;
+} dc_noise_key;
+
+/* One noised input and the neighbouring rows of a batch that share it: the classes asked at one (image, t, eps). */
+typedef struct dc_group {
+    const float *x_start;     /* (n_elem,) */
+    const float *eps;         /* (n_elem,) given noise, or NULL: made from key */
+    dc_noise_key key;
+    float eps_sign;           /* +1; -1 for the second of an antithetic pair */
+    float alpha, sigma;       /* x_t = alpha * x_start + sigma * eps */
+    float p, q;               /* target = p * x_start + q * eps */
+    int64_t n_rows;
+} dc_group;
+
+/* What a denoiser answered: row r starts at data + r * row_stride elements, its elements are dense. */
+typedef struct dc_prediction {
+    const void *data;
+    dc_dtype dtype;
+    int64_t row_stride;
+} dc_prediction;
+
+/* Runs task(argument, index) for every index below n_tasks, in any order, on the backend's threads. */
+typedef void (*dc_task)(void *argument, int64_t index);
+
+struct dc_backend {
+    const char *name;
+    void *context; /* the backend's own: threads, instruction set, BLAS */
+
+    /* eps (count,): elements first .. first + count - 1 of the noise that key names. */
+    void (*noise)(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
+
+    /* x_t (sum of n_rows, n_elem): every group's noised input, written once and copied to its other rows. */
+    void (*noising)(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+
+    /* errors (sum of n_rows,): mean over elements of rho(prediction - target), eps regenerated, never stored.  Blocks of
+     * 1024 elements; in a block element e adds to float32 lane e mod 32, in order; the 32 lanes meet in a float64
+     * pairwise tree (i with i + 16, then + 8, ...); blocks add up in order in float64.  Every twin sums in this order. */
+    void (*eps_error)(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
+                      int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);
+
+    void (*parallel)(const dc_backend *self, dc_task task, void *argument, int64_t n_tasks);
+
+    const struct dc_dit_operations *dit; /* dit/operations.h */
+};
+
+#endif

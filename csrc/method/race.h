@@ -1,0 +1,100 @@
+/* The race of classes for one image: which classes are alive, how many more trials they get, when to stop.
+ *
+ * Round.  With n trials done and S classes alive, the survivors get m = max(n_min if n = 0 else 2, n / 4) more, raised to
+ * floor(ceil(m S / fill) fill / S), never past the pool or the next cap.
+ * Test.  Leader b = smallest mean (ties: lowest index).  For each other class D_i = w_i (e_ic - e_ib), mean m_c, sample
+ * variance s_c^2; with more than two alive s~_c^2 = (d0 median s^2 + (n - 1) s_c^2) / (d0 + n - 1), df = n - 1 + d0, else
+ * s_c^2, df = n - 1.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
+ * m_c > r_c.  The level is for one look at one pair: a knob, not the error probability of the label.
+ * Caps.  (trials, keep): after the test at that count only the `keep` smallest means stay.
+ *
+ * Staged is caps without a test, Fixed is neither; both go on to the last trial.  With a test, the race stops as soon as
+ * all arms alive belong to one class.
+ *
+ * An arm is what races: a prompt, or a class whose prompts are pooled inside each trial.  class_of_arm maps arms to classes
+ * (several arms a class: the class is as good as its best prompt).  Evaluating one trial of arm a costs cost_of_arm[a].
+ *
+ * The race knows numbers only: no denoiser, no device.  Replaying a stored table and a live run are the same calls. */
+#ifndef DC_METHOD_RACE_H
+#define DC_METHOD_RACE_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "method/trials.h"
+
+typedef struct dc_cap {
+    int64_t trials, keep;
+} dc_cap;
+
+typedef struct dc_policy {
+    double risk;         /* level of one look at one pair, in [0, 1); 0: never test, so never stop early */
+    int64_t n_min;       /* trials before the first test, >= 2 */
+    int64_t ramp;        /* trials until the level is reached in full; 0: from the first test on */
+    double prior_weight; /* d0 of the moderated variance, >= 0 */
+    int64_t fill;        /* rows that a round is raised to, >= 1: a property of the policy, never of the hardware */
+    const dc_cap *caps;  /* (n_caps,) borrowed; trials strictly increasing, keep >= 1 */
+    int64_t n_caps;
+    int64_t max_evals;   /* stop before a round that would exceed it; 0: no budget */
+} dc_policy;
+
+typedef enum dc_race_status {
+    DC_RACE_RUNNING = 0,
+    DC_RACE_DECIDED,        /* one class alive */
+    DC_RACE_POOL_EXHAUSTED, /* all trials evaluated, several classes alive */
+    DC_RACE_BUDGET,         /* max_evals would have been exceeded */
+} dc_race_status;
+
+/* One round as it happened: the path of elimination.  Cumulative. */
+typedef struct dc_round {
+    int64_t n_trials, n_alive, n_evals; /* n_alive: classes alive after the round */
+} dc_round;
+
+/* What the arms are.  Borrowed for the life of the races made from it. */
+typedef struct dc_arms {
+    int64_t n_arms, n_classes;
+    const int64_t *class_of_arm; /* (n_arms,), or NULL: arm i is class i */
+    const int64_t *cost_of_arm;  /* (n_arms,) evaluations of one trial, or NULL: 1 */
+} dc_arms;
+
+typedef struct dc_race dc_race;
+
+/* Checks every argument; trials (n_trials,) is the pool, borrowed.  *out: returns new. */
+DC_MUST_USE dc_status dc_race_new(dc_race **out, const dc_arms *arms, const dc_trial *trials, int64_t n_trials,
+                                  const dc_policy *policy, dc_error *err);
+void dc_race_free(dc_race *race); /* takes; NULL is fine */
+
+/* The open round: trials first .. first + count - 1 for each of alive[0 .. n_alive - 1] (ascending, borrowed until the
+ * round closes).  Only while the status is DC_RACE_RUNNING. */
+typedef struct dc_race_round {
+    int64_t first, count, n_alive;
+    const int64_t *alive; /* arms */
+} dc_race_round;
+
+/* The first round is opened by dc_race_new; a closed round opens the next.  Errors are unweighted means over elements. */
+dc_race_round dc_race_open_round(const dc_race *race);
+void dc_race_record(dc_race *race, int64_t arm, int64_t trial, double error);
+/* All errors of the open round are recorded: test, caps, stop or open the next. */
+DC_MUST_USE dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *err);
+
+/* (n_classes,) arrays of the caller, any of them NULL.  Losses are weighted means over the class's own trials, as of its
+ * last; stderr is theirs (sample standard deviation of w e over sqrt(n), NaN for n < 2); excess is the mean of w (e - e of
+ * the winner) over the trials both have.  p_disagree: sum over the other classes of the Student-t tail that the full pool
+ * would turn their difference around, with the factor sqrt(1/n - 1/N); 0 when n = N; at most 1. */
+typedef struct dc_race_result {
+    double *losses, *stderrs, *excess;
+    int64_t *n_trials;
+    uint8_t *alive;
+    int64_t index; /* winner; ties go to the lowest index */
+    int64_t n_evals;
+    double p_disagree;
+    dc_race_status status;
+} dc_race_result;
+DC_MUST_USE dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *err);
+
+/* Rounds so far, borrowed; *n receives their number. */
+const dc_round *dc_race_rounds(const dc_race *race, int64_t *n);
+/* Unweighted errors (n_arms, n_trials) into the caller's array; NaN where not evaluated. */
+void dc_race_errors(const dc_race *race, double *errors);
+
+#endif

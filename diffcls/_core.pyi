@@ -1,0 +1,163 @@
+"""The compiled core, CPU.  Memory, dtypes and shapes are checked here; meaning is checked in the Python above it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Cpu:
+    """The CPU backend: its threads and its instruction set.  Immutable; safe to share between threads."""
+
+    def __init__(self, *, n_threads: int = 1, simd: str = "auto") -> None: ...
+    @property
+    def n_threads(self) -> int: ...
+    @property
+    def simd(self) -> str: ...  # "scalar" | "avx2" | "avx512"
+    @staticmethod
+    def available() -> tuple[str, ...]: ...  # instruction sets of this machine, slowest first
+
+class DiT:
+    """A native DiT: immutable weights, the forward pass of csrc/dit."""
+
+    def __init__(self, weights: Any, config: dict[str, Any]) -> None: ...  # weights: buffer with a safetensors file
+    @property
+    def config(self) -> dict[str, Any]: ...
+    @property
+    def n_parameters(self) -> int: ...
+    def forward(
+        self, x_t: NDArray[np.float32], timesteps: NDArray[np.float64], class_labels: NDArray[np.int64], *, backend: Cpu
+    ) -> NDArray[np.float32]: ...
+
+class Policy(TypedDict):
+    risk: float
+    n_min: int
+    ramp: int
+    prior_weight: float
+    fill: int
+    caps: NDArray[np.int64]  # (n, 2): trials, keep
+    max_evals: int
+
+class Trials(TypedDict):
+    timestep: NDArray[np.uint32]
+    noise_index: NDArray[np.uint32]
+    eps_sign: NDArray[np.float32]
+    weight: NDArray[np.float64]
+
+class RaceResult(TypedDict):
+    index: int
+    losses: NDArray[np.float64]  # (K,)
+    stderr: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    n_trials: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    n_evals: int
+    p_disagree: float
+    status: str  # "decided" | "pool_exhausted" | "budget"
+    trace: NDArray[np.int64]  # (n_rounds, 3): trials, classes alive, evaluations; cumulative
+    errors: NDArray[np.float64] | None  # (n_arms, S), NaN where not evaluated
+
+class Loop:
+    """One run of the method over any number of images (method/loop.h).  Not for use by two threads at once.
+
+    `denoiser` is a `DiT` (conditions are its class labels) or a callable ``(x_t, timesteps, time, condition)`` of NumPy
+    arrays (B, *shape) float32, (B,) int64, (B,) float64, (B,) int64 that returns (B, *shape) as any array on the CPU.
+    `progress(n_evals)` is called after a batch at most every 0.05 s.
+    """
+
+    def __init__(
+        self,
+        denoiser: DiT | Callable[..., Any],
+        *,
+        backend: Cpu,
+        shape: Sequence[int],
+        alpha: NDArray[np.float64],
+        sigma: NDArray[np.float64],
+        time: NDArray[np.float64],
+        p: NDArray[np.float64],
+        q: NDArray[np.float64],
+        n_classes: int,
+        class_of_arm: NDArray[np.int64],
+        condition_offset: NDArray[np.int64],
+        conditions: NDArray[np.int64],
+        pool_temperature: float = 0.0,
+        trials: Trials,
+        policy: Policy,
+        loss: str = "l2",
+        delta: float = 1.0,
+        seed: int = 0,
+        noise: NDArray[np.float32] | None = None,
+        batch_size: int = 64,
+        max_in_flight: int = 32,
+        progress: Callable[[int], None] | None = None,
+        keep_errors: bool = False,
+    ) -> None: ...
+    def add(self, x_start: NDArray[np.float32], tag: int) -> None: ...
+    def wants_image(self) -> bool: ...
+    def advance(self, *, drain: bool) -> tuple[int, RaceResult] | None: ...
+    @property
+    def stats(self) -> dict[str, float]: ...  # n_evals, n_batches, fill
+
+def replay(
+    errors: NDArray[np.float64],  # (n_arms, S) of one image
+    *,
+    n_classes: int,
+    class_of_arm: NDArray[np.int64],
+    cost_of_arm: NDArray[np.int64],
+    trials: Trials,
+    policy: Policy,
+) -> RaceResult: ...
+
+# schedules (method/schedule.h); every array (T,) float64
+def schedule_linear(n: int, first: float, last: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_scaled_linear(n: int, first: float, last: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_squaredcos(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_from_alphas_cumprod(
+    alphas_cumprod: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_flow(n: int, shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_edm(
+    sigmas: NDArray[np.float64], sigma_data: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+def schedule_check(alpha: NDArray[np.float64], sigma: NDArray[np.float64], time: NDArray[np.float64]) -> None: ...
+def schedule_target(
+    alpha: NDArray[np.float64], sigma: NDArray[np.float64], prediction_type: str, sigma_data: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+# trials (method/trials.h)
+def trials_pool(
+    n_trials: int,
+    n_timesteps: int,
+    *,
+    weighting: NDArray[np.float64] | None,
+    density: NDArray[np.float64] | None,
+    antithetic: bool,
+) -> Trials: ...
+def trials_list(
+    timesteps: NDArray[np.int64], n_timesteps: int, *, weighting: NDArray[np.float64] | None, antithetic: bool
+) -> Trials: ...
+def trials_published(
+    n_samples: Sequence[int], n_timesteps: int, n_trials: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...  # timesteps in order of evaluation, cumulative stage ends
+
+def student_sf(t: float, df: float) -> float: ...
+def student_isf(p: float, df: float) -> float: ...
+def philox4x32(
+    counter: tuple[int, int, int, int], key: tuple[int, int]
+) -> tuple[int, int, int, int]: ...
+
+# ops on anything with DLPack on the CPU (float32, float64, float16, bfloat16); results are NumPy float32 or written to out
+def normal(
+    out: Any, *, seed: int, noise_index: int, timestep: int, first: int, backend: Cpu
+) -> None: ...  # fills a float32 or float64 C-contiguous array
+def add_noise(
+    out: Any, x_start: Any, alpha: NDArray[np.float64], sigma: NDArray[np.float64], *,
+    eps: Any, seed: int, noise_index: NDArray[np.int64] | None, timestep: NDArray[np.int64] | None, backend: Cpu
+) -> None: ...
+def eps_error(
+    out: NDArray[np.float64], prediction: Any, target: Any, *, loss: str, delta: float, weight: NDArray[np.float64] | None,
+    backend: Cpu,
+) -> None: ...
+def target(
+    out: Any, x_start: Any, eps: Any, p: NDArray[np.float64], q: NDArray[np.float64], *, backend: Cpu
+) -> None: ...

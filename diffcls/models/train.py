@@ -1,0 +1,246 @@
+"""Train the embedded model: ``python -m diffcls.models.train --out RUN`` (needs the extra ``train``).
+
+A DiT predicts x_start of prepared MNIST and Fashion-MNIST pictures on a cosine schedule.  Two phases:
+
+1. generative: mean squared error of the true class's prediction;
+2. the same plus a discriminative term: at one shared (t, eps) the errors of the true and of a few confusable classes
+   are compared by cross-entropy, which is the classifier's own decision on a single trial.
+
+A killed run resumes from its last checkpoint, written by atomic rename.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..prepare import prepare
+from . import data
+from .torch_dit import Config, DiT
+
+N_TIMESTEPS = 1000
+N_HELD_OUT = 2000
+"""Last training pictures of each data set: never fitted; weighting, temperature and thresholds are chosen on them."""
+N_NEGATIVES = 3
+VARIANTS = 4
+"""Prepared versions of each picture: one clean, the others as a user's picture might be."""
+
+
+def training_pictures(seed: int, log=print) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Prepared pictures (N, VARIANTS, 28, 28) uint8 and their class ids (N,) 0 to 19, without the held-out ones."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for family, name in enumerate(data.DATASETS):
+        pictures, digits = data.load(name, train=True)
+        images.append(pictures[:-N_HELD_OUT])
+        labels.append(digits[:-N_HELD_OUT] + 10 * family)
+    raw = np.concatenate(images)
+    out = np.empty((len(raw), VARIANTS, 28, 28), np.uint8)
+    for i, picture in enumerate(raw):
+        for v in range(VARIANTS):
+            seen = picture if v == 0 else _as_a_user_might(picture, rng)
+            x_start, _ = prepare(seen.astype(np.float32) / 255.0)
+            out[i, v] = np.round((x_start[0] + 1.0) * 127.5)
+        if i % 20000 == 0:
+            log(f"prepared {i} of {len(raw)} pictures")
+    return out, np.concatenate(labels)
+
+
+def _as_a_user_might(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shifted up to three pixels (cut at the frame), enlarged, or through JPEG."""
+    from PIL import Image
+
+    y, x = rng.integers(0, 7, 2)
+    picture = np.pad(picture, 3)[y : y + 28, x : x + 28]
+    image = Image.fromarray(picture)
+    if rng.random() < 0.5:
+        side = int(rng.integers(30, 90))
+        image = image.resize((side, side), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(40, 90)))
+        image = Image.open(buffer)
+    return np.asarray(image)
+
+
+def cosine_alphas_cumprod() -> NDArray[np.float64]:
+    """Nichol and Dhariwal (2021), eq. 17, as diffusers' ``squaredcos_cap_v2`` has it: betas capped at 0.999."""
+    u = np.arange(N_TIMESTEPS + 1) / N_TIMESTEPS
+    bar = np.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    return np.cumprod(1.0 - np.minimum(1.0 - bar[1:] / bar[:-1], 0.999))
+
+
+class Batches:
+    """An endless shuffled stream of (x_start (B, 1, 28, 28), class ids (B,)), a pure function of seed and step."""
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int) -> None:
+        self.images, self.labels, self.seed = images, labels, seed
+
+    def take(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, step))
+        index = rng.integers(0, len(self.labels), size)
+        variant = np.where(rng.random(size) < 0.5, 0, rng.integers(1, VARIANTS, size))
+        pictures, labels = self.images[index, variant], self.labels[index]
+        mirrored = (labels >= 10) & (rng.random(size) < 0.5)  # clothes have no handedness, digits do
+        pictures[mirrored] = pictures[mirrored][:, :, ::-1]
+        x_start = torch.from_numpy(pictures).float().div_(127.5).sub_(1.0)[:, None]
+        return x_start, torch.from_numpy(labels)
+
+
+class Trainer:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        torch.manual_seed(options.seed)
+        self.config = Config(hidden_size=options.width, depth=options.depth, patch_size=options.patch)
+        self.model = DiT(self.config)
+        self.forward = torch.compile(self.model) if options.compile else self.model
+        self.ema = DiT(self.config)
+        self.ema.load_state_dict(self.model.state_dict())
+        self.log_gain = torch.nn.Parameter(torch.tensor(math.log(40.0)))
+        self.optimizer = torch.optim.AdamW(
+            [{"params": self.model.parameters()}, {"params": [self.log_gain], "weight_decay": 0.0}],
+            lr=options.lr, betas=(0.9, 0.99), weight_decay=0.01,
+        )
+        bar = torch.from_numpy(cosine_alphas_cumprod())
+        self.alpha, self.sigma = bar.sqrt().float(), (1 - bar).sqrt().float()
+        # how often class j is mistaken for class i: negatives are drawn from it, and it follows the model
+        self.confusion = torch.full((20, 20), 1.0) + 9.0 * (torch.arange(20)[:, None] // 10 == torch.arange(20) // 10)
+
+    def phase(self, step: int) -> tuple[bool, float]:
+        """(discriminative?, learning rate) of a step: each phase has a warm-up and a cosine of its own."""
+        first, second = self.options.generative_steps, self.options.discriminative_steps
+        discriminative = step >= first
+        u = (step - first) / second if discriminative else step / first
+        peak = self.options.lr * (0.6 if discriminative else 1.0)
+        end = 0.01 if discriminative else 0.4  # the first phase need not anneal: the second goes on from it
+        return discriminative, peak * min(1.0, u / 0.02) * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * u)))
+
+    def loss(self, x_start: Tensor, labels: Tensor, generator: torch.Generator, discriminative: bool) -> tuple[Tensor, float]:
+        b = len(labels)
+        u = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b  # stratified
+        t = (u * N_TIMESTEPS).long()
+        eps = torch.randn(x_start.shape, generator=generator)
+        x_t = self.alpha[t, None, None, None] * x_start + self.sigma[t, None, None, None] * eps
+        if not discriminative:
+            return F.mse_loss(self.forward(x_t, t, labels), x_start), float("nan")
+        weights = self.confusion[labels].scatter(1, labels[:, None], 0.0)
+        negatives = torch.multinomial(weights, N_NEGATIVES, generator=generator)
+        classes = torch.cat([labels[:, None], negatives], dim=1)  # (B, 1 + negatives), the true one first
+        k = classes.shape[1]
+        predicted = self.forward(x_t.repeat_interleave(k, 0), t.repeat_interleave(k), classes.reshape(-1))
+        errors = (predicted - x_start.repeat_interleave(k, 0)).square().mean((1, 2, 3)).reshape(b, k)
+        logits = -self.log_gain.exp() * errors
+        cross_entropy = F.cross_entropy(logits, torch.zeros(b, dtype=torch.long))
+        with torch.no_grad():
+            probability = logits.softmax(1)
+            self.confusion *= 0.9995
+            self.confusion.index_put_(
+                (labels[:, None].expand_as(negatives), negatives), probability[:, 1:] + 0.005, accumulate=True
+            )
+            right = float((errors.argmin(1) == 0).float().mean())
+        return errors[:, 0].mean() + self.options.discriminative * cross_entropy, right
+
+    def update_ema(self, step: int) -> None:
+        decay = min(0.9995, step / (step + 50))
+        with torch.no_grad():
+            for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+
+    def state(self, step: int) -> dict[str, object]:
+        return {
+            "step": step, "config": self.config.to_dict(), "options": vars(self.options),
+            "model": self.model.state_dict(), "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "log_gain": self.log_gain.detach(), "confusion": self.confusion,
+        }
+
+    def load(self, state: dict) -> int:
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.log_gain.data.copy_(state["log_gain"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.confusion.copy_(state["confusion"])
+        return state["step"]
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def train(options: argparse.Namespace) -> None:
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(options)
+    checkpoint = out / "checkpoint.pt"
+    step = trainer.load(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else 0
+    cache = out / f"pictures-{options.seed}.npz"
+    if not cache.exists():
+        images, labels = training_pictures(options.seed)
+        np.savez(cache.with_suffix(".tmp.npz"), images=images, labels=labels)
+        os.replace(cache.with_suffix(".tmp.npz"), cache)
+    stored = np.load(cache)
+    batches = Batches(stored["images"], stored["labels"], options.seed)
+    smooth, last_save = None, time.monotonic()
+    with open(out / "log.jsonl", "a") as log:
+        while step < options.generative_steps + options.discriminative_steps:
+            discriminative, lr = trainer.phase(step)
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = lr
+            x_start, labels = batches.take(step, options.batch // 2 if discriminative else options.batch)
+            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+            loss, right = trainer.loss(x_start, labels, generator, discriminative)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+            trainer.optimizer.step()
+            step += 1
+            trainer.update_ema(step)
+            value = np.array([float(loss.detach()), right])
+            smooth = value if smooth is None or np.isnan(smooth[1]) != np.isnan(right) else 0.98 * smooth + 0.02 * value
+            if step % 200 == 0:
+                record = {
+                    "step": step, "time": round(time.time()), "lr": lr, "loss": smooth[0],
+                    "single_trial_accuracy": smooth[1], "gain": float(trainer.log_gain.exp()),
+                }
+                print(json.dumps(record), file=log, flush=True)
+                print(record, flush=True)
+            if time.monotonic() - last_save > options.checkpoint_every:
+                save_atomically(trainer.state(step), checkpoint)
+                last_save = time.monotonic()
+    save_atomically(trainer.state(step), checkpoint)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, help="folder of the run; an existing one is resumed")
+    parser.add_argument("--generative-steps", type=int, default=5000)
+    parser.add_argument("--discriminative-steps", type=int, default=7500)
+    parser.add_argument("--discriminative", type=float, default=0.05, help="weight of the cross-entropy")
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=6)
+    parser.add_argument("--patch", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model: a quarter faster, other last bits")
+    parser.add_argument("--checkpoint-every", type=float, default=120.0, help="seconds")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()
