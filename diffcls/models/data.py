@@ -18,6 +18,7 @@ DATASETS = ("mnist", "fashion-mnist")
 _HINTS = {
     "mnist": "put the four files of MNIST (train-images-idx3-ubyte.gz, ...) into a folder 'mnist'",
     "fashion-mnist": "on Debian and Ubuntu: apt-get install dataset-fashion-mnist",
+    "cifar10": "put cifar10-jpeg.tar.xz (CIFAR-10 as JPEG files, train/ and test/) into a folder 'cifar10'",
 }
 
 
@@ -68,3 +69,22 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path} is not an idx file of unsigned bytes")
     shape = np.frombuffer(raw, ">u4", raw[3], 4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def photos(n: int) -> list[NDArray[np.uint8]]:
+    """`n` test photos of CIFAR-10 (a JPEG re-encoding) spread over its classes, grey, (32, 32) uint8."""
+    import tarfile
+
+    from PIL import Image
+
+    found: list[NDArray[np.uint8]] = []
+    step, seen = 10000 // n, 0
+    with tarfile.open(folder("cifar10") / "cifar10-jpeg.tar.xz", "r|xz") as archive:
+        for member in archive:
+            if "/test/" not in member.name or not member.name.endswith(".jpg"):
+                continue
+            stream = archive.extractfile(member) if seen % step == 0 else None
+            if stream is not None and len(found) < n:
+                found.append(np.asarray(Image.open(stream).convert("L")))
+            seen += 1
+    return found

@@ -1,0 +1,153 @@
+"""Turn a training run into the embedded model: ``python -m diffcls.models.export RUN`` (extra ``train``).
+
+Writes the averaged weights (float16 safetensors) and the model's json, then fits on the held-out *training* pictures, which
+no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and the loss above
+which a picture is called unlike anything the model was trained on.  The test sets are not looked at here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from scipy.optimize import minimize, minimize_scalar
+
+import diffcls
+
+from . import data
+from .train import N_HELD_OUT, N_TIMESTEPS
+from .vocabulary import synonyms
+
+NAME = "digits-and-clothes"
+HERE = Path(__file__).parent
+KNOTS = np.linspace(0, N_TIMESTEPS - 1, 11)
+FALSE_ALARM = 0.01
+"""Share of held-out training pictures that the warning may hit."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def export_weights(run: Path, to: Path) -> dict[str, Any]:
+    """Averaged weights as float16 safetensors; returns the model's json without what is fitted."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in state["ema"].items()}
+    temporary = to.with_name(to.name + ".tmp")
+    save_file(weights, temporary)
+    os.replace(temporary, to)
+    options = state["options"]
+    return {
+        "name": NAME,
+        "licence": "Apache-2.0",
+        "classes": list(synonyms()),
+        "synonyms": synonyms(),
+        "dit": state["config"],
+        "schedule": {"kind": "squaredcos_cap_v2", "n": N_TIMESTEPS},
+        "prediction_type": "sample",
+        "trained": {
+            "steps": state["step"],
+            "generative_steps": options["generative_steps"],
+            "discriminative_steps": options["discriminative_steps"],
+            "batch": options["batch"],
+            "seed": options["seed"],
+        },
+    }
+
+
+def held_out(n: int) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """The last `n` held-out training pictures of each data set, with labels 0 to 9."""
+    splits = (data.load(name, train=True) for name in data.DATASETS)
+    return [(images[-N_HELD_OUT:][:n], labels[-N_HELD_OUT:][:n]) for images, labels in splits]
+
+
+def negative_log_likelihood(losses: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
+    """Mean of -log softmax(-losses / temperature) at the label; losses (N, K)."""
+    logits = -losses / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]))
+
+
+def fit_temperature(losses: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    best = minimize_scalar(
+        lambda log_t: negative_log_likelihood(losses, labels, float(np.exp(log_t))), bounds=(-14, 3), method="bounded"
+    )
+    return float(np.exp(best.x))
+
+
+def fit_weighting(
+    errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Weights at `KNOTS`, at most 1: the smooth non-negative curve under which softmax(-weighted mean) explains the labels best.
+
+    errors (N, K, S).  The curve is the exponential of a piecewise linear one, its second differences are penalised; the
+    scale of the losses is free (it is the temperature's).
+    """
+    basis = np.stack([np.interp(timesteps, KNOTS, row) for row in np.eye(len(KNOTS))])  # (knots, S)
+    relative = errors - errors.mean(axis=1, keepdims=True)
+
+    def objective(log_weights: NDArray[np.float64]) -> float:
+        losses = relative @ (np.exp(log_weights) @ basis) / len(timesteps)
+        return negative_log_likelihood(losses, labels, 1.0) + 1e-3 * float(np.square(np.diff(log_weights, 2)).sum())
+
+    scale = fit_temperature(relative.mean(axis=2), labels)
+    found = minimize(objective, np.full(len(KNOTS), -np.log(scale)), method="L-BFGS-B", options={"maxiter": 200})
+    weights = np.exp(found.x - found.x.max())
+    return np.where(weights < 0.02, 0.0, weights)
+
+
+def cross_validated(errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy of the uniform and of the fitted weighting, each half judged by the curve of the other half."""
+    half = np.arange(len(labels)) % 2 == 0
+    right = {"uniform": 0, "fitted": 0}
+    for mask in (half, ~half):
+        curve = np.interp(timesteps, KNOTS, fit_weighting(errors[mask], timesteps, labels[mask]))
+        for name, weights in (("uniform", np.ones(len(timesteps))), ("fitted", curve)):
+            right[name] += int(np.sum((errors[~mask] @ weights).argmin(axis=1) == labels[~mask]))
+    return {name: count / len(labels) for name, count in right.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: the package's own)")
+    parser.add_argument("--images", type=int, default=400, help="held-out pictures of each data set for the weighting")
+    parser.add_argument("--trials", type=int, default=128)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    description = export_weights(options.run, options.out / f"{NAME}.safetensors")
+    json_path = options.out / f"{NAME}.json"
+    write_atomically(json_path, json.dumps(description, indent=1))
+
+    tables, labels = [], []
+    for family, (images, truth) in enumerate(held_out(options.images)):
+        classes = description["classes"][10 * family : 10 * family + 10]
+        classifier = diffcls.Classifier(NAME, classes, weighting="uniform", progress=True)
+        table = classifier.error_table(list(images), n_samples=options.trials)
+        tables.append(table.errors)
+        labels.append(truth)
+        timesteps = table.timesteps
+    errors, truth = np.concatenate(tables), np.concatenate(labels)
+    weights = fit_weighting(errors, timesteps, truth)
+    description["weighting"] = {"timesteps": KNOTS.tolist(), "weights": weights.round(4).tolist()}
+    description["held_out_accuracy"] = cross_validated(errors, timesteps, truth)
+    curve = np.interp(timesteps, KNOTS, weights)
+    losses = errors @ curve / curve.sum()
+    description["temperature"] = fit_temperature(losses, truth)
+    winners = losses.min(axis=1)
+    description["world"] = {"threshold": float(np.quantile(winners, 1 - FALSE_ALARM)), "quantile": 1 - FALSE_ALARM}
+    write_atomically(json_path, json.dumps(description, indent=1))
+    print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "temperature", "world")}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Every figure of the embedded model's card: ``python -m diffcls.models.measure`` (extra ``train``, data sets at hand).
+
+Writes ``digits-and-clothes.measured.json`` beside the model, part by part (a killed run goes on with the missing ones):
+
+accuracy    the 10,000 test pictures of each set, default race, among the set's own ten classes and among all twenty
+agreement   1,000 test pictures: does the default race answer as Fixed(500), and for how many evaluations
+pictures    1,000 pictures a variant: enlarged, inverted, framed, off-centre, JPEG, coloured, and the same ones clean
+world       share of warnings on test pictures (false alarms), photos, text, noise, stripes (misses are the rest)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import diffcls
+
+from . import data, pictures
+from .export import HERE, NAME, write_atomically
+
+Part = dict[str, Any]
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share."""
+    z, p = 1.959964, right / n
+    centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n)))
+
+
+def score(classifier: diffcls.Classifier, images: Iterable[Any], labels: NDArray[np.int64]) -> Part:
+    """Accuracy against class indices, evaluations, seconds."""
+    began = time.perf_counter()
+    results = list(classifier.stream(images))
+    seconds = time.perf_counter() - began
+    right = int(sum(result.index == label for result, label in zip(results, labels, strict=True)))
+    evals = np.array([result.n_evals for result in results])
+    return {
+        "n": len(results),
+        "accuracy": right / len(results),
+        "interval": wilson(right, len(results)),
+        "evals_mean": float(evals.mean()),
+        "evals_p95": float(np.quantile(evals, 0.95)),
+        "warned": float(np.mean([bool(result.warnings) for result in results])),
+        "evals_per_second": float(evals.sum() / seconds),
+    }
+
+
+def own_ten(family: int) -> list[str]:
+    return list(diffcls.load(NAME).class_names[10 * family : 10 * family + 10])
+
+
+def accuracy(n: int) -> Part:
+    part = {}
+    for family, name in enumerate(data.DATASETS):
+        images, labels = (array[:n] for array in data.load(name, train=False))
+        part[name] = {
+            "own ten": score(diffcls.Classifier(NAME, own_ten(family)), images, labels),
+            "all twenty": score(diffcls.Classifier(NAME), images, labels + 10 * family),
+        }
+    return part
+
+
+def agreement(n: int) -> Part:
+    part = {}
+    for family, name in enumerate(data.DATASETS):
+        images = data.load(name, train=False)[0][: n // 2]
+        raced = list(diffcls.Classifier(NAME, own_ten(family)).stream(images))
+        full = list(diffcls.Classifier(NAME, own_ten(family), policy=diffcls.Fixed(500)).stream(images))
+        same = int(sum(a.index == b.index for a, b in zip(raced, full, strict=True)))
+        evals = [sum(result.n_evals for result in results) for results in (raced, full)]
+        part[name] = {"n": len(raced), "same": same, "evals": evals, "factor": evals[1] / evals[0]}
+    same, n_all = (sum(part[name][key] for name in data.DATASETS) for key in ("same", "n"))
+    evals = [sum(part[name]["evals"][i] for name in data.DATASETS) for i in (0, 1)]
+    part["both"] = {"n": n_all, "same": same / n_all, "interval": wilson(same, n_all), "factor": evals[1] / evals[0]}
+    return part
+
+
+def variants(n: int) -> Part:
+    part: Part = {}
+    for family, name in enumerate(data.DATASETS):
+        images, labels = (array[:n] for array in data.load(name, train=False))
+        classifier = diffcls.Classifier(NAME, own_ten(family))
+        part[name] = {"clean": score(classifier, images, labels)}
+        for variant, change in pictures.VARIANTS.items():
+            rng = np.random.default_rng(0)
+            part[name][variant] = score(classifier, (change(image, rng) for image in images), labels)
+    return part
+
+
+def world(n: int) -> Part:
+    classifier = diffcls.Classifier(NAME)
+    rng = np.random.default_rng(0)
+    makers: dict[str, Iterable[Any]] = {
+        "MNIST test": data.load("mnist", train=False)[0][:n],
+        "Fashion-MNIST test": data.load("fashion-mnist", train=False)[0][:n],
+        "photos (CIFAR-10 JPEG)": data.photos(n),
+        "text": [pictures.text(rng) for _ in range(n)],
+        "noise": [pictures.noise(rng) for _ in range(n)],
+        "stripes": [pictures.stripes(rng) for _ in range(n)],
+    }
+    part = {}
+    for name, images in makers.items():
+        results = list(classifier.stream(images))
+        warned = int(sum(bool(result.warnings) for result in results))
+        part[name] = {"n": len(results), "warned": warned / len(results), "interval": wilson(warned, len(results))}
+    return part
+
+
+PARTS: dict[str, tuple[Callable[[int], Part], int]] = {
+    "pictures": (variants, 1000),
+    "agreement": (agreement, 1000),
+    "world": (world, 500),
+    "accuracy": (accuracy, 10000),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=sorted(PARTS), default=list(PARTS))
+    parser.add_argument("--limit", type=int, default=10**9, help="at most so many pictures a part, for a quick look")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE / f"{NAME}.measured.json")
+    parser.add_argument("--again", action="store_true", help="measure parts that are there already")
+    options = parser.parse_args()
+    diffcls.set_num_threads(options.threads)
+    warnings.simplefilter("ignore", diffcls.OutOfWorldWarning)
+    measured: Part = json.loads(options.out.read_text()) if options.out.exists() else {}
+    digest = diffcls.load(NAME).digest
+    if measured.get("weights") != digest:
+        measured = {"weights": digest}  # figures of other weights are not figures of these
+    measured["run"] = {"version": diffcls.__version__, "machine": platform.machine(), "seed": 0, "threads": options.threads}
+    for name in options.parts:
+        if name in measured and not options.again:
+            continue
+        function, n = PARTS[name]
+        measured[name] = function(min(n, options.limit))
+        write_atomically(options.out, json.dumps(measured, indent=1))
+        print(name, json.dumps(measured[name]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
