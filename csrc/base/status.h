@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 #define DC_MUST_USE __attribute__((warn_unused_result))
-#define DC_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define DC_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 typedef enum dc_status {
     DC_OK = 0,

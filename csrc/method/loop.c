@@ -1,0 +1,330 @@
+#include "method/loop.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+struct dc_loop {
+    dc_loop_params params;
+    int64_t *cost_of_arm; /* (n_arms,) conditions of each arm */
+    dc_slot *slots;       /* (max_in_flight,) */
+    int64_t n_in_flight;
+    int64_t next_slot; /* where filling goes on, so that no image starves */
+    int64_t reported;  /* slot lent to the caller by the last advance, or -1 */
+    /* the batch being filled */
+    int64_t n_rows;
+    dc_row *rows; /* (batch_size,) like all below */
+    dc_group *groups;
+    int64_t *timesteps, *condition;
+    double *time, *errors;
+    dc_loop_stats stats;
+};
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static dc_status check_params(const dc_loop_params *params, dc_error *err)
+{
+    if (params->batch_size < 1 || params->batch_size > 1 << 20)
+        return dc_error_set(err, DC_ERR_VALUE, "batch_size is %lld, must be 1 to %d", (long long)params->batch_size,
+                            1 << 20);
+    if (params->max_in_flight < 1 || params->max_in_flight > 1 << 20)
+        return dc_error_set(err, DC_ERR_VALUE, "max_in_flight is %lld, must be 1 to %d", (long long)params->max_in_flight,
+                            1 << 20);
+    if (params->n_elem < 1)
+        return dc_error_set(err, DC_ERR_SHAPE, "x_start has no elements");
+    if (params->loss == DC_LOSS_HUBER && !(params->delta > 0.0f && isfinite(params->delta)))
+        return dc_error_set(err, DC_ERR_VALUE, "delta is %g, must be positive", (double)params->delta);
+    if (!(params->pool_temperature >= 0.0) || !isfinite(params->pool_temperature))
+        return dc_error_set(err, DC_ERR_VALUE, "temperature is %g, must be positive", params->pool_temperature);
+    for (int64_t i = 0; i < params->n_trials; i++) {
+        if (params->trials[i].timestep >= params->n_timesteps)
+            return dc_error_set(err, DC_ERR_VALUE, "trial %lld is at timestep %u, the schedule has %lld", (long long)i,
+                                params->trials[i].timestep, (long long)params->n_timesteps);
+        if (params->noise != NULL && params->trials[i].noise_index >= params->n_noise)
+            return dc_error_set(err, DC_ERR_VALUE, "noise has %lld rows, trial %lld needs row %u",
+                                (long long)params->n_noise, (long long)i, params->trials[i].noise_index);
+    }
+    for (int64_t a = 0; a < params->arms.n_arms; a++)
+        if (params->condition_offset[a + 1] <= params->condition_offset[a])
+            return dc_error_set(err, DC_ERR_VALUE, "arm %lld has no condition", (long long)a);
+    return DC_OK;
+}
+
+dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err)
+{
+    void *memory = NULL;
+    dc_loop *loop = NULL;
+    *out = NULL;
+    dc_status status = check_params(params, err);
+    if (status != DC_OK || (status = dc_alloc(&memory, 1, sizeof *loop, "the loop", err)) != DC_OK)
+        return status;
+    loop = memory;
+    loop->params = *params;
+    loop->reported = -1;
+    struct {
+        void *member;
+        int64_t count;
+        size_t item_bytes;
+    } arrays[] = {
+        {&loop->cost_of_arm, params->arms.n_arms, sizeof *loop->cost_of_arm},
+        {&loop->slots, params->max_in_flight, sizeof *loop->slots},
+        {&loop->rows, params->batch_size, sizeof *loop->rows},
+        {&loop->groups, params->batch_size, sizeof *loop->groups},
+        {&loop->timesteps, params->batch_size, sizeof *loop->timesteps},
+        {&loop->condition, params->batch_size, sizeof *loop->condition},
+        {&loop->time, params->batch_size, sizeof *loop->time},
+        {&loop->errors, params->batch_size, sizeof *loop->errors},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        if ((status = dc_alloc(&memory, arrays[i].count, arrays[i].item_bytes, "the batch", err)) != DC_OK)
+            goto done;
+        memcpy(arrays[i].member, &memory, sizeof memory);
+    }
+    for (int64_t a = 0; a < params->arms.n_arms; a++)
+        loop->cost_of_arm[a] = params->condition_offset[a + 1] - params->condition_offset[a];
+    loop->params.arms.cost_of_arm = loop->cost_of_arm;
+    *out = loop;
+    loop = NULL;
+done:
+    dc_loop_free(loop);
+    return status;
+}
+
+void dc_loop_free(dc_loop *loop)
+{
+    if (loop == NULL)
+        return;
+    for (int64_t i = 0; loop->slots != NULL && i < loop->params.max_in_flight; i++) {
+        dc_race_free(loop->slots[i].race);
+        dc_free(loop->slots[i].x_start);
+    }
+    dc_free(loop->cost_of_arm);
+    dc_free(loop->slots);
+    dc_free(loop->rows);
+    dc_free(loop->groups);
+    dc_free(loop->timesteps);
+    dc_free(loop->condition);
+    dc_free(loop->time);
+    dc_free(loop->errors);
+    dc_free(loop);
+}
+
+/* ---- images ------------------------------------------------------------------------------------------------------ */
+
+int dc_loop_wants_image(const dc_loop *loop)
+{
+    return loop->n_in_flight < loop->params.max_in_flight;
+}
+
+/* The race handed to the caller by the last advance is done with. */
+static void release_reported(dc_loop *loop)
+{
+    if (loop->reported < 0)
+        return;
+    dc_slot *slot = &loop->slots[loop->reported];
+    dc_race_free(slot->race);
+    slot->race = NULL;
+    slot->finished = 0;
+    loop->n_in_flight--;
+    loop->reported = -1;
+}
+
+dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error *err)
+{
+    const dc_loop_params *params = &loop->params;
+    release_reported(loop);
+    if (!dc_loop_wants_image(loop))
+        return dc_error_set(err, DC_ERR_VALUE, "%lld images are in flight already", (long long)loop->n_in_flight);
+    for (int64_t e = 0; e < params->n_elem; e++)
+        if (!isfinite(x_start[e]))
+            return dc_error_set(err, DC_ERR_VALUE, "image %lld is %g at element %lld, must be finite", (long long)tag,
+                                (double)x_start[e], (long long)e);
+    dc_slot *slot = loop->slots;
+    while (slot->race != NULL)
+        slot++;
+    if (slot->x_start == NULL) {
+        void *memory;
+        dc_status status = dc_alloc(&memory, params->n_elem, sizeof(float), "x_start", err);
+        if (status != DC_OK)
+            return status;
+        slot->x_start = memory;
+    }
+    dc_status status = dc_race_new(&slot->race, &params->arms, params->trials, params->n_trials, &params->policy, err);
+    if (status != DC_OK)
+        return status;
+    memcpy(slot->x_start, x_start, (size_t)params->n_elem * sizeof(float));
+    slot->tag = tag;
+    slot->n_waiting = 0;
+    slot->finished = 0;
+    dc_plan_open(slot);
+    loop->n_in_flight++;
+    return DC_OK;
+}
+
+/* ---- one batch --------------------------------------------------------------------------------------------------- */
+
+static void fill_batch(dc_loop *loop)
+{
+    const dc_loop_params *params = &loop->params;
+    for (int64_t i = 0; i < params->max_in_flight && loop->n_rows < params->batch_size; i++) {
+        int64_t index = (loop->next_slot + i) % params->max_in_flight;
+        dc_slot *slot = &loop->slots[index];
+        if (slot->race != NULL && !slot->finished)
+            loop->n_rows = dc_plan_fill(slot, index, params->condition_offset, loop->rows, loop->n_rows,
+                                        params->batch_size);
+    }
+}
+
+/* Rows of one (image, trial) become one group; returns the number of groups. */
+static int64_t group_rows(dc_loop *loop)
+{
+    const dc_loop_params *params = &loop->params;
+    int64_t n_groups = 0;
+    for (int64_t r = 0; r < loop->n_rows; r++) {
+        const dc_row *row = &loop->rows[r];
+        const dc_trial *trial = &params->trials[row->trial];
+        int64_t t = trial->timestep;
+        loop->timesteps[r] = t;
+        loop->time[r] = params->time[t];
+        loop->condition[r] = params->conditions[row->condition];
+        if (r > 0 && row->slot == row[-1].slot && row->trial == row[-1].trial) {
+            loop->groups[n_groups - 1].n_rows++;
+            continue;
+        }
+        loop->groups[n_groups++] = (dc_group){
+            .x_start = loop->slots[row->slot].x_start,
+            .eps = params->noise != NULL ? params->noise + (int64_t)trial->noise_index * params->n_elem : NULL,
+            .key = {params->seed, trial->noise_index, trial->timestep},
+            .eps_sign = trial->eps_sign,
+            .alpha = (float)params->alpha[t],
+            .sigma = (float)params->sigma[t],
+            .p = (float)params->p[t],
+            .q = (float)params->q[t],
+            .n_rows = 1,
+        };
+    }
+    return n_groups;
+}
+
+/* One answered row: the last condition of an arm's trial completes the trial's error. */
+static void record_row(dc_loop *loop, const dc_row *row, double error)
+{
+    const dc_loop_params *params = &loop->params;
+    dc_slot *slot = &loop->slots[row->slot];
+    int64_t first = params->condition_offset[row->arm], n = params->condition_offset[row->arm + 1] - first;
+    double temperature = params->pool_temperature;
+    slot->n_waiting--;
+    if (n > 1) {
+        double term = temperature > 0.0 ? exp(-error / temperature) : error;
+        slot->pooled = row->condition == first ? term : slot->pooled + term;
+        if (row->condition < first + n - 1)
+            return;
+        error = slot->pooled / (double)n;
+        if (temperature > 0.0)
+            error = -temperature * log(error);
+    }
+    dc_race_record(slot->race, row->arm, row->trial, error);
+}
+
+static dc_status check_errors(const dc_loop *loop, dc_error *err)
+{
+    const dc_loop_params *params = &loop->params;
+    for (int64_t r = 0; r < loop->n_rows; r++) {
+        if (isfinite(loop->errors[r]))
+            continue;
+        const dc_row *row = &loop->rows[r];
+        const dc_trial *trial = &params->trials[row->trial];
+        int64_t class_index =
+            params->arms.class_of_arm != NULL ? params->arms.class_of_arm[row->arm] : row->arm;
+        if (err != NULL) {
+            err->class_index = class_index;
+            err->timestep = trial->timestep;
+            err->noise_index = trial->noise_index;
+        }
+        return dc_error_set(err, DC_ERR_NONFINITE,
+                            "the denoiser's prediction is not finite for class %lld at timestep %u, noise index %u",
+                            (long long)class_index, trial->timestep, trial->noise_index);
+    }
+    return DC_OK;
+}
+
+static dc_status run_batch(dc_loop *loop, dc_error *err)
+{
+    const dc_loop_params *params = &loop->params;
+    const dc_backend *backend = params->backend;
+    const dc_denoiser *denoiser = &params->denoiser;
+    float *x_t;
+    dc_prediction prediction;
+    int64_t n_groups = group_rows(loop);
+    dc_status status = denoiser->input(denoiser->context, &x_t, loop->n_rows, params->n_elem, err);
+    if (status != DC_OK)
+        return status;
+    backend->noising(backend, x_t, loop->groups, n_groups, params->n_elem);
+    dc_batch batch = {loop->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition};
+    if ((status = denoiser->denoise(denoiser->context, &batch, &prediction, err)) != DC_OK)
+        return status;
+    backend->eps_error(backend, loop->errors, prediction, loop->groups, n_groups, params->n_elem, params->loss,
+                       params->delta);
+    denoiser->release(denoiser->context);
+    if ((status = check_errors(loop, err)) != DC_OK)
+        return status;
+    for (int64_t r = 0; r < loop->n_rows; r++)
+        record_row(loop, &loop->rows[r], loop->errors[r]);
+    loop->next_slot = loop->rows[loop->n_rows - 1].slot;
+    loop->stats.n_evals += loop->n_rows;
+    loop->stats.n_batches++;
+    loop->n_rows = 0;
+    if (params->after_batch != NULL)
+        status = params->after_batch(params->after_batch_context, loop->stats.n_evals, err);
+    return status;
+}
+
+static dc_status close_rounds(dc_loop *loop, dc_error *err)
+{
+    for (int64_t i = 0; i < loop->params.max_in_flight; i++) {
+        dc_slot *slot = &loop->slots[i];
+        if (slot->race == NULL || slot->finished || !dc_plan_round_done(slot))
+            continue;
+        dc_race_status race_status;
+        dc_status status = dc_race_close_round(slot->race, &race_status, err);
+        if (status != DC_OK)
+            return status;
+        slot->finished = race_status != DC_RACE_RUNNING;
+        if (!slot->finished)
+            dc_plan_open(slot);
+    }
+    return DC_OK;
+}
+
+dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err)
+{
+    *race = NULL;
+    release_reported(loop);
+    for (;;) {
+        for (int64_t i = 0; i < loop->params.max_in_flight; i++) {
+            if (loop->slots[i].race != NULL && loop->slots[i].finished) {
+                loop->reported = i;
+                *race = loop->slots[i].race;
+                *tag = loop->slots[i].tag;
+                return DC_OK;
+            }
+        }
+        fill_batch(loop);
+        if (loop->n_rows == 0 || (loop->n_rows < loop->params.batch_size && !drain && dc_loop_wants_image(loop)))
+            return DC_OK;
+        dc_status status = run_batch(loop, err);
+        if (status == DC_OK)
+            status = close_rounds(loop, err);
+        if (status != DC_OK)
+            return status;
+    }
+}
+
+dc_loop_stats dc_loop_statistics(const dc_loop *loop)
+{
+    dc_loop_stats stats = loop->stats;
+    if (stats.n_batches > 0)
+        stats.fill = (double)stats.n_evals / ((double)stats.n_batches * (double)loop->params.batch_size);
+    return stats;
+}

@@ -1,0 +1,497 @@
+#include "method/race.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "method/student.h"
+
+struct dc_race {
+    dc_arms arms;
+    const dc_trial *trials;
+    int64_t n_trials;
+    dc_policy policy;
+    double *errors; /* (capacity, n_arms), unweighted; arm a has rows 0 .. n_done[a] - 1 */
+    int64_t capacity;
+    int64_t *n_done; /* (n_arms,) */
+    int64_t *alive;  /* (n_arms,), the first n_alive count, ascending */
+    int64_t n_alive;
+    int64_t done;  /* closed trials of every arm alive */
+    int64_t count; /* trials of the open round */
+    int64_t n_evals;
+    dc_race_status status;
+    dc_round *rounds;
+    int64_t n_rounds, rounds_capacity;
+    double *mean, *variance, *sorted; /* (n_arms,) scratch, by position in alive */
+    uint8_t *class_seen;              /* (n_classes,) scratch */
+};
+
+static int64_t class_of(const dc_race *race, int64_t arm)
+{
+    return race->arms.class_of_arm != NULL ? race->arms.class_of_arm[arm] : arm;
+}
+
+static int64_t cost_of(const dc_race *race, int64_t arm)
+{
+    return race->arms.cost_of_arm != NULL ? race->arms.cost_of_arm[arm] : 1;
+}
+
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_error *err)
+{
+    if (!(policy->risk >= 0.0 && policy->risk < 1.0))
+        return dc_error_set(err, DC_ERR_VALUE, "risk is %g, must be in [0, 1)", policy->risk);
+    if (policy->risk > 0.0 && policy->n_min < 2)
+        return dc_error_set(err, DC_ERR_VALUE, "n_min is %lld, must be 2 or more: a variance needs two trials",
+                            (long long)policy->n_min);
+    if (policy->ramp < 0)
+        return dc_error_set(err, DC_ERR_VALUE, "ramp is %lld, must be 0 or more", (long long)policy->ramp);
+    if (!(policy->prior_weight >= 0.0) || !isfinite(policy->prior_weight))
+        return dc_error_set(err, DC_ERR_VALUE, "prior_weight is %g, must be 0 or more", policy->prior_weight);
+    if (policy->fill < 1)
+        return dc_error_set(err, DC_ERR_VALUE, "fill is %lld, must be 1 or more", (long long)policy->fill);
+    if (policy->max_evals < 0)
+        return dc_error_set(err, DC_ERR_VALUE, "max_evals is %lld, must be positive", (long long)policy->max_evals);
+    for (int64_t i = 0; i < policy->n_caps; i++) {
+        dc_cap cap = policy->caps[i];
+        if (cap.trials < 1 || cap.keep < 1 || (i > 0 && cap.trials <= policy->caps[i - 1].trials))
+            return dc_error_set(err, DC_ERR_VALUE,
+                                "caps[%lld] is (%lld, %lld): trials must rise from cap to cap and keep must be 1 or more",
+                                (long long)i, (long long)cap.trials, (long long)cap.keep);
+    }
+    if (n_trials < 1)
+        return dc_error_set(err, DC_ERR_VALUE, "the pool has %lld trials, must have 1 or more", (long long)n_trials);
+    return DC_OK;
+}
+
+static dc_status check_arms(const dc_arms *arms, dc_error *err)
+{
+    if (arms->n_arms < 1 || arms->n_classes < 1)
+        return dc_error_set(err, DC_ERR_VALUE, "there are %lld classes with %lld prompts, must be 1 or more of each",
+                            (long long)arms->n_classes, (long long)arms->n_arms);
+    if (arms->class_of_arm == NULL && arms->n_arms != arms->n_classes)
+        return dc_error_set(err, DC_ERR_VALUE, "%lld arms for %lld classes need class_of_arm", (long long)arms->n_arms,
+                            (long long)arms->n_classes);
+    for (int64_t a = 0; a < arms->n_arms; a++) {
+        if (arms->class_of_arm != NULL && (arms->class_of_arm[a] < 0 || arms->class_of_arm[a] >= arms->n_classes))
+            return dc_error_set(err, DC_ERR_VALUE, "class_of_arm[%lld] is %lld, must be 0 to %lld", (long long)a,
+                                (long long)arms->class_of_arm[a], (long long)(arms->n_classes - 1));
+        if (arms->cost_of_arm != NULL && arms->cost_of_arm[a] < 1)
+            return dc_error_set(err, DC_ERR_VALUE, "arm %lld has %lld conditions, must have 1 or more", (long long)a,
+                                (long long)arms->cost_of_arm[a]);
+    }
+    return DC_OK;
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------------------ */
+
+static int64_t cost_of_trial(const dc_race *race)
+{
+    int64_t cost = 0;
+    for (int64_t i = 0; i < race->n_alive; i++)
+        cost += cost_of(race, race->alive[i]);
+    return cost;
+}
+
+/* Trials of the next round, before the budget has its say. */
+static int64_t round_length(const dc_race *race)
+{
+    const dc_policy *policy = &race->policy;
+    int64_t n = race->done, s = race->n_alive, limit = race->n_trials;
+    for (int64_t i = policy->n_caps - 1; i >= 0; i--)
+        if (policy->caps[i].trials > n && policy->caps[i].trials < limit)
+            limit = policy->caps[i].trials;
+    if (policy->risk == 0.0)
+        return limit - n;
+    int64_t m = n == 0 ? policy->n_min : n / 4 > 2 ? n / 4 : 2;
+    int64_t filled = (m * s + policy->fill - 1) / policy->fill * policy->fill / s;
+    m = filled > m ? filled : m;
+    return m < limit - n ? m : limit - n;
+}
+
+/* Memory for the open round's errors; doubling, so that a small race stays small. */
+static dc_status reserve(dc_race *race, int64_t rows, dc_error *err)
+{
+    if (rows <= race->capacity)
+        return DC_OK;
+    int64_t capacity = 2 * race->capacity > rows ? 2 * race->capacity : rows, items;
+    capacity = capacity < race->n_trials ? capacity : race->n_trials;
+    void *memory;
+    if (!dc_size_mul(&items, capacity, race->arms.n_arms))
+        return dc_error_set(err, DC_ERR_NOMEM, "%lld trials of %lld prompts do not fit in memory", (long long)capacity,
+                            (long long)race->arms.n_arms);
+    dc_status status = dc_alloc(&memory, items, sizeof(double), "the race's errors", err);
+    if (status != DC_OK)
+        return status;
+    if (race->errors != NULL)
+        memcpy(memory, race->errors, (size_t)(race->done * race->arms.n_arms) * sizeof(double));
+    dc_free(race->errors);
+    race->errors = memory;
+    race->capacity = capacity;
+    return DC_OK;
+}
+
+static dc_status open_round(dc_race *race, dc_error *err)
+{
+    race->count = round_length(race);
+    if (race->policy.max_evals > 0) {
+        int64_t affordable = (race->policy.max_evals - race->n_evals) / cost_of_trial(race);
+        race->count = race->count < affordable ? race->count : affordable;
+        if (race->count == 0) {
+            race->status = DC_RACE_BUDGET;
+            return DC_OK;
+        }
+    }
+    return reserve(race, race->done + race->count, err);
+}
+
+dc_race_round dc_race_open_round(const dc_race *race)
+{
+    return (dc_race_round){race->done, race->count, race->n_alive, race->alive};
+}
+
+void dc_race_record(dc_race *race, int64_t arm, int64_t trial, double error)
+{
+    race->errors[trial * race->arms.n_arms + arm] = error;
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+dc_status dc_race_new(dc_race **out, const dc_arms *arms, const dc_trial *trials, int64_t n_trials,
+                      const dc_policy *policy, dc_error *err)
+{
+    void *memory = NULL;
+    dc_race *race = NULL;
+    *out = NULL;
+    dc_status status = check_arms(arms, err);
+    if (status == DC_OK)
+        status = check_policy(policy, n_trials, err);
+    if (status != DC_OK || (status = dc_alloc(&memory, 1, sizeof *race, "the race", err)) != DC_OK)
+        return status;
+    race = memory;
+    race->arms = *arms;
+    race->trials = trials;
+    race->n_trials = n_trials;
+    race->policy = *policy;
+    race->n_alive = arms->n_arms;
+    /* one block: n_done, alive, mean, variance, sorted (8 bytes each an arm), then a byte a class */
+    if ((status = dc_alloc(&memory, arms->n_arms, 5 * sizeof(double), "the race's arms", err)) != DC_OK)
+        goto done;
+    race->n_done = memory;
+    race->alive = race->n_done + arms->n_arms;
+    race->mean = (double *)(race->alive + arms->n_arms);
+    race->variance = race->mean + arms->n_arms;
+    race->sorted = race->variance + arms->n_arms;
+    if ((status = dc_alloc(&memory, arms->n_classes, 1, "the race's classes", err)) != DC_OK)
+        goto done;
+    race->class_seen = memory;
+    for (int64_t a = 0; a < arms->n_arms; a++)
+        race->alive[a] = a;
+    if ((status = open_round(race, err)) != DC_OK)
+        goto done;
+    if (race->status == DC_RACE_BUDGET) {
+        status = dc_error_set(err, DC_ERR_VALUE, "max_evals is %lld, must allow one trial of every prompt, %lld",
+                              (long long)policy->max_evals, (long long)cost_of_trial(race));
+        goto done;
+    }
+    *out = race;
+    race = NULL;
+done:
+    dc_race_free(race);
+    return status;
+}
+
+void dc_race_free(dc_race *race)
+{
+    if (race == NULL)
+        return;
+    dc_free(race->errors);
+    dc_free(race->n_done);
+    dc_free(race->rounds);
+    dc_free(race->class_seen);
+    dc_free(race);
+}
+
+/* ---- the test ---------------------------------------------------------------------------------------------------- */
+
+/* Weighted mean loss of every arm alive, in trial order. */
+static void update_means(dc_race *race)
+{
+    int64_t n = race->done, s = race->n_alive;
+    for (int64_t i = 0; i < s; i++)
+        race->mean[i] = 0.0;
+    for (int64_t t = 0; t < n; t++) {
+        const double *row = race->errors + t * race->arms.n_arms;
+        double weight = race->trials[t].weight;
+        for (int64_t i = 0; i < s; i++)
+            race->mean[i] += weight * row[race->alive[i]];
+    }
+    for (int64_t i = 0; i < s; i++)
+        race->mean[i] /= (double)n;
+}
+
+/* Position of the smallest mean; ties go to the lowest index. */
+static int64_t find_leader(const dc_race *race)
+{
+    int64_t leader = 0;
+    for (int64_t i = 1; i < race->n_alive; i++)
+        if (race->mean[i] < race->mean[leader])
+            leader = i;
+    return leader;
+}
+
+/* Sample variances of D = w (e - e of the leader); two passes, so that near ties keep their digits. */
+static void update_variances(dc_race *race, int64_t leader)
+{
+    int64_t n = race->done, s = race->n_alive, b = race->alive[leader];
+    for (int64_t i = 0; i < s; i++)
+        race->variance[i] = 0.0;
+    for (int64_t t = 0; t < n; t++) {
+        const double *row = race->errors + t * race->arms.n_arms;
+        double weight = race->trials[t].weight;
+        for (int64_t i = 0; i < s; i++) {
+            double deviation = weight * (row[race->alive[i]] - row[b]) - (race->mean[i] - race->mean[leader]);
+            race->variance[i] += deviation * deviation;
+        }
+    }
+    for (int64_t i = 0; i < s; i++)
+        race->variance[i] /= (double)(n - 1);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median_variance(dc_race *race, int64_t leader)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < race->n_alive; i++)
+        if (i != leader)
+            race->sorted[count++] = race->variance[i];
+    qsort(race->sorted, (size_t)count, sizeof(double), compare_doubles);
+    return count % 2 ? race->sorted[count / 2] : 0.5 * (race->sorted[count / 2 - 1] + race->sorted[count / 2]);
+}
+
+/* Keeps the arms whose flag in variance[] is not negative. */
+static void keep_flagged(dc_race *race)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < race->n_alive; i++) {
+        if (race->variance[i] < 0.0)
+            continue;
+        race->alive[kept] = race->alive[i];
+        race->mean[kept] = race->mean[i];
+        kept++;
+    }
+    race->n_alive = kept;
+}
+
+static void test_arms(dc_race *race)
+{
+    const dc_policy *policy = &race->policy;
+    int64_t leader = find_leader(race), n = race->done;
+    update_variances(race, leader);
+    int moderated = race->n_alive > 2;
+    double d0 = moderated ? policy->prior_weight : 0.0, prior = moderated ? median_variance(race, leader) : 0.0;
+    double df = (double)(n - 1) + d0, share = policy->ramp > 0 ? fmin(1.0, (double)n / (double)policy->ramp) : 1.0;
+    double quantile = dc_student_isf(policy->risk * share * share, df);
+    double factor = quantile * sqrt(fmax(0.0, 1.0 / (double)n - 1.0 / (double)race->n_trials));
+    for (int64_t i = 0; i < race->n_alive; i++) {
+        double s2 = (d0 * prior + (double)(n - 1) * race->variance[i]) / (d0 + (double)(n - 1));
+        /* a tie (no difference at all) never drops: the radius is zero and so is the mean */
+        if (i != leader && race->mean[i] - race->mean[leader] > factor * sqrt(s2))
+            race->variance[i] = -1.0;
+    }
+    keep_flagged(race);
+}
+
+/* The `keep` best classes: arms by rising mean until one of a further class comes. */
+static void apply_cap(dc_race *race, int64_t keep)
+{
+    int64_t n_classes = 0;
+    memset(race->class_seen, 0, (size_t)race->arms.n_classes);
+    for (int64_t i = 0; i < race->n_alive; i++)
+        race->variance[i] = -1.0;
+    for (;;) {
+        int64_t best = -1;
+        for (int64_t i = 0; i < race->n_alive; i++)
+            if (race->variance[i] < 0.0 && (best < 0 || race->mean[i] < race->mean[best]))
+                best = i;
+        if (best < 0)
+            break;
+        uint8_t *seen = &race->class_seen[class_of(race, race->alive[best])];
+        if (!*seen && n_classes == keep)
+            break;
+        n_classes += !*seen;
+        *seen = 1;
+        race->variance[best] = 0.0;
+    }
+    keep_flagged(race);
+}
+
+static int64_t classes_alive(dc_race *race)
+{
+    int64_t count = 0;
+    memset(race->class_seen, 0, (size_t)race->arms.n_classes);
+    for (int64_t i = 0; i < race->n_alive; i++) {
+        uint8_t *seen = &race->class_seen[class_of(race, race->alive[i])];
+        count += !*seen;
+        *seen = 1;
+    }
+    return count;
+}
+
+static dc_status remember_round(dc_race *race, int64_t n_classes, dc_error *err)
+{
+    if (race->n_rounds == race->rounds_capacity) {
+        void *memory;
+        int64_t capacity = race->rounds_capacity ? 2 * race->rounds_capacity : 8;
+        dc_status status = dc_alloc(&memory, capacity, sizeof(dc_round), "the trace", err);
+        if (status != DC_OK)
+            return status;
+        if (race->rounds != NULL)
+            memcpy(memory, race->rounds, (size_t)race->n_rounds * sizeof(dc_round));
+        dc_free(race->rounds);
+        race->rounds = memory;
+        race->rounds_capacity = capacity;
+    }
+    race->rounds[race->n_rounds++] = (dc_round){race->done, n_classes, race->n_evals};
+    return DC_OK;
+}
+
+dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *err)
+{
+    race->n_evals += cost_of_trial(race) * race->count;
+    race->done += race->count;
+    race->count = 0;
+    for (int64_t i = 0; i < race->n_alive; i++)
+        race->n_done[race->alive[i]] = race->done;
+    update_means(race);
+    if (race->policy.risk > 0.0 && race->n_alive > 1 && race->done > 1)
+        test_arms(race);
+    for (int64_t i = 0; i < race->policy.n_caps; i++)
+        if (race->policy.caps[i].trials == race->done && race->n_alive > 1)
+            apply_cap(race, race->policy.caps[i].keep);
+    int64_t n_classes = classes_alive(race);
+    dc_status result = remember_round(race, n_classes, err);
+    if (result != DC_OK)
+        return result;
+    if (n_classes == 1 && (race->policy.risk > 0.0 || race->done == race->n_trials))
+        race->status = DC_RACE_DECIDED;
+    else if (race->done == race->n_trials)
+        race->status = DC_RACE_POOL_EXHAUSTED;
+    else
+        result = open_round(race, err);
+    *status = race->status;
+    return result;
+}
+
+/* ---- results ----------------------------------------------------------------------------------------------------- */
+
+/* Mean and sample standard deviation over trials 0 .. n - 1 of w (e of arm - e of other); other < 0: of w e. */
+static void moments(const dc_race *race, int64_t arm, int64_t other, int64_t n, double *mean, double *deviation)
+{
+    double sum = 0.0, square = 0.0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t t = 0; t < n; t++) {
+            const double *row = race->errors + t * race->arms.n_arms;
+            double d = race->trials[t].weight * (row[arm] - (other >= 0 ? row[other] : 0.0));
+            if (pass == 0)
+                sum += d;
+            else
+                square += (d - sum / (double)n) * (d - sum / (double)n);
+        }
+    }
+    *mean = sum / (double)n;
+    *deviation = n > 1 ? sqrt(square / (double)(n - 1)) : NAN;
+}
+
+/* The arm that speaks for a class: most trials, then smallest mean, then lowest index.  best (n_classes,). */
+static void best_arms(const dc_race *race, int64_t *best)
+{
+    double mean_best, mean_arm, unused;
+    for (int64_t c = 0; c < race->arms.n_classes; c++)
+        best[c] = -1;
+    for (int64_t a = 0; a < race->arms.n_arms; a++) {
+        int64_t *b = &best[class_of(race, a)];
+        if (*b < 0 || race->n_done[a] > race->n_done[*b]) {
+            *b = a;
+        } else if (race->n_done[a] == race->n_done[*b]) {
+            moments(race, a, -1, race->n_done[a], &mean_arm, &unused);
+            moments(race, *b, -1, race->n_done[a], &mean_best, &unused);
+            if (mean_arm < mean_best)
+                *b = a;
+        }
+    }
+}
+
+/* Chance that the full pool would turn the difference around; see race.h. */
+static double tail(const dc_race *race, double mean, double deviation, int64_t n)
+{
+    if (n >= race->n_trials)
+        return 0.0;
+    if (n < 2)
+        return 0.5;
+    double radius = deviation * sqrt(1.0 / (double)n - 1.0 / (double)race->n_trials);
+    if (!(radius > 0.0))
+        return 0.0;
+    return dc_student_sf(mean / radius, (double)(n - 1));
+}
+
+dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *err)
+{
+    void *memory;
+    int64_t n_classes = race->arms.n_classes;
+    dc_status status = dc_alloc(&memory, n_classes, sizeof(int64_t), "the result", err);
+    if (status != DC_OK)
+        return status;
+    int64_t *best = memory, winner = race->alive[find_leader(race)];
+    best_arms(race, best);
+    best[class_of(race, winner)] = winner;
+    result->index = class_of(race, winner);
+    result->n_evals = race->n_evals;
+    result->status = race->status;
+    result->p_disagree = 0.0;
+    if (result->alive != NULL)
+        memset(result->alive, 0, (size_t)n_classes);
+    for (int64_t i = 0; i < race->n_alive && result->alive != NULL; i++)
+        result->alive[class_of(race, race->alive[i])] = 1;
+    for (int64_t c = 0; c < n_classes; c++) {
+        double mean = NAN, deviation = NAN, difference = NAN, difference_deviation = NAN;
+        int64_t n = best[c] >= 0 ? race->n_done[best[c]] : 0;
+        if (n > 0) {
+            moments(race, best[c], -1, n, &mean, &deviation);
+            moments(race, best[c], winner, n, &difference, &difference_deviation);
+            if (c != result->index)
+                result->p_disagree += tail(race, difference, difference_deviation, n);
+        }
+        if (result->losses != NULL)
+            result->losses[c] = mean;
+        if (result->stderrs != NULL)
+            result->stderrs[c] = deviation / sqrt((double)n);
+        if (result->excess != NULL)
+            result->excess[c] = difference;
+        if (result->n_trials != NULL)
+            result->n_trials[c] = n;
+    }
+    result->p_disagree = fmin(1.0, result->p_disagree);
+    dc_free(memory);
+    return DC_OK;
+}
+
+const dc_round *dc_race_rounds(const dc_race *race, int64_t *n)
+{
+    *n = race->n_rounds;
+    return race->rounds;
+}
+
+void dc_race_errors(const dc_race *race, double *errors)
+{
+    for (int64_t a = 0; a < race->arms.n_arms; a++)
+        for (int64_t t = 0; t < race->n_trials; t++)
+            errors[a * race->n_trials + t] = t < race->n_done[a] ? race->errors[t * race->arms.n_arms + a] : NAN;
+}
