@@ -58,6 +58,7 @@ struct dc_backend {
     void (*eps_error)(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                       int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);
 
+    int n_threads; /* tasks that run at once */
     void (*parallel)(const dc_backend *self, dc_task task, void *argument, int64_t n_tasks);
 
     const struct dc_dit_operations *dit; /* dit/operations.h */

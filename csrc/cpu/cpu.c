@@ -75,6 +75,7 @@ dc_status dc_cpu_backend_new(dc_backend **out, int n_threads, const char *simd, 
     backend->noise = dc_noise_cpu;
     backend->noising = dc_noising_cpu;
     backend->eps_error = dc_eps_error_cpu;
+    backend->n_threads = n_threads;
     backend->parallel = dc_parallel_cpu;
     backend->dit = &dc_cpu_dit_operations;
     *out = backend;

@@ -207,6 +207,22 @@ static int64_t group_rows(dc_loop *loop)
     return n_groups;
 }
 
+/* Adds to the arm's sum of errors, or of exp(-(e - lowest) / T): relative to the lowest, so that nothing underflows. */
+static void pool_error(dc_slot *slot, double error, double temperature, int is_first)
+{
+    if (is_first) {
+        slot->lowest = error;
+        slot->pooled = temperature > 0.0 ? 1.0 : error;
+    } else if (!(temperature > 0.0)) {
+        slot->pooled += error;
+    } else if (error < slot->lowest) {
+        slot->pooled = slot->pooled * exp((error - slot->lowest) / temperature) + 1.0;
+        slot->lowest = error;
+    } else {
+        slot->pooled += exp((slot->lowest - error) / temperature);
+    }
+}
+
 /* One answered row: the last condition of an arm's trial completes the trial's error. */
 static void record_row(dc_loop *loop, const dc_row *row, double error)
 {
@@ -216,13 +232,10 @@ static void record_row(dc_loop *loop, const dc_row *row, double error)
     double temperature = params->pool_temperature;
     slot->n_waiting--;
     if (n > 1) {
-        double term = temperature > 0.0 ? exp(-error / temperature) : error;
-        slot->pooled = row->condition == first ? term : slot->pooled + term;
+        pool_error(slot, error, temperature, row->condition == first);
         if (row->condition < first + n - 1)
             return;
-        error = slot->pooled / (double)n;
-        if (temperature > 0.0)
-            error = -temperature * log(error);
+        error = temperature > 0.0 ? slot->lowest - temperature * log(slot->pooled / (double)n) : slot->pooled / (double)n;
     }
     dc_race_record(slot->race, row->arm, row->trial, error);
 }

@@ -1,0 +1,118 @@
+/* The native DiT as the loop's denoiser: the batch is cut into chunks of a few images, whose activations stay in the cache
+ * of the core that works on them.  Where the cuts fall changes no number (dit/operations.h). */
+#include "base/memory.h"
+#include "dit/dit.h"
+
+enum { CHUNK_TOKENS = 144 }; /* a multiple of every tile's height; with D = 128 about half a megabyte of activations */
+
+struct dc_dit_denoiser {
+    const dc_dit *model;
+    const dc_backend *backend;
+    int64_t max_rows, chunk; /* images */
+    float *x_t, *out;
+    dc_dit_workspace *workspaces; /* (backend's n_threads,) */
+    const dc_batch *batch;        /* of the call under way */
+};
+
+static void denoise_share(void *argument, int64_t share)
+{
+    dc_dit_denoiser *denoiser = argument;
+    const dc_dit *model = denoiser->model;
+    const dc_batch *batch = denoiser->batch;
+    int64_t n_shares = denoiser->backend->n_threads, n_out = model->out_channels * model->config.input_size * model->config.input_size;
+    int64_t first = batch->n_rows * share / n_shares, end = batch->n_rows * (share + 1) / n_shares;
+    for (int64_t row = first; row < end; row += denoiser->chunk) {
+        int64_t count = end - row < denoiser->chunk ? end - row : denoiser->chunk;
+        dc_dit_forward(model, denoiser->backend, &denoiser->workspaces[share], denoiser->out + row * n_out,
+                       batch->x_t + row * batch->n_elem, batch->time + row, batch->condition + row, count);
+    }
+}
+
+static dc_status denoiser_input(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err)
+{
+    dc_dit_denoiser *denoiser = context;
+    const dc_dit_config *config = &denoiser->model->config;
+    int64_t wanted = config->in_channels * config->input_size * config->input_size;
+    if (n_elem != wanted || n_rows > denoiser->max_rows)
+        return dc_error_set(err, DC_ERR_SHAPE, "the batch has %lld rows of %lld elements, the DiT takes %lld of %lld",
+                            (long long)n_rows, (long long)n_elem, (long long)denoiser->max_rows, (long long)wanted);
+    *x_t = denoiser->x_t;
+    return DC_OK;
+}
+
+static dc_status denoiser_denoise(void *context, const dc_batch *batch, dc_prediction *out, dc_error *err)
+{
+    dc_dit_denoiser *denoiser = context;
+    int64_t num_classes = denoiser->model->config.num_classes;
+    for (int64_t row = 0; row < batch->n_rows; row++)
+        if (batch->condition[row] < 0 || batch->condition[row] >= num_classes)
+            return dc_error_set(err, DC_ERR_VALUE, "class label %lld, must be 0 to %lld",
+                                (long long)batch->condition[row], (long long)(num_classes - 1));
+    denoiser->batch = batch;
+    denoiser->backend->parallel(denoiser->backend, denoise_share, denoiser, denoiser->backend->n_threads);
+    denoiser->batch = NULL;
+    int64_t out_elem = batch->n_elem * denoiser->model->out_channels / denoiser->model->config.in_channels;
+    *out = (dc_prediction){denoiser->out, DC_FLOAT32, out_elem};
+    return DC_OK;
+}
+
+static void denoiser_release(void *context)
+{
+    (void)context; /* the prediction lives in the denoiser */
+}
+
+dc_status dc_dit_denoiser_new(dc_dit_denoiser **out, const dc_dit *model, const dc_backend *backend, int64_t max_rows,
+                              dc_error *err)
+{
+    void *memory = NULL;
+    dc_dit_denoiser *denoiser = NULL;
+    int64_t n_elem = model->config.in_channels * model->config.input_size * model->config.input_size, n_x, n_out;
+    *out = NULL;
+    if (max_rows < 1 || !dc_size_mul(&n_x, n_elem, max_rows) ||
+        !dc_size_mul(&n_out, n_elem * model->out_channels / model->config.in_channels, max_rows))
+        return dc_error_set(err, DC_ERR_VALUE, "max_rows is %lld, must be positive and fit in memory",
+                            (long long)max_rows);
+    dc_status status = dc_alloc(&memory, 1, sizeof *denoiser, "the denoiser", err);
+    if (status != DC_OK)
+        return status;
+    denoiser = memory;
+    denoiser->model = model;
+    denoiser->backend = backend;
+    denoiser->max_rows = max_rows;
+    int64_t chunk = CHUNK_TOKENS / model->n_tokens;
+    denoiser->chunk = chunk < 1 ? 1 : chunk > max_rows ? max_rows : chunk;
+    if ((status = dc_alloc(&memory, n_x, sizeof(float), "x_t", err)) != DC_OK)
+        goto done;
+    denoiser->x_t = memory;
+    if ((status = dc_alloc(&memory, n_out, sizeof(float), "predictions", err)) != DC_OK)
+        goto done;
+    denoiser->out = memory;
+    if ((status = dc_alloc(&memory, backend->n_threads, sizeof(dc_dit_workspace), "workspaces", err)) != DC_OK)
+        goto done;
+    denoiser->workspaces = memory;
+    for (int i = 0; i < backend->n_threads; i++)
+        if ((status = dc_dit_workspace_init(&denoiser->workspaces[i], model, denoiser->chunk, err)) != DC_OK)
+            goto done;
+    *out = denoiser;
+    denoiser = NULL;
+done:
+    dc_dit_denoiser_free(denoiser);
+    return status;
+}
+
+void dc_dit_denoiser_free(dc_dit_denoiser *denoiser)
+{
+    if (denoiser == NULL)
+        return;
+    for (int i = 0; denoiser->workspaces != NULL && i < denoiser->backend->n_threads; i++)
+        dc_dit_workspace_clear(&denoiser->workspaces[i]);
+    dc_free(denoiser->workspaces);
+    dc_free(denoiser->out);
+    dc_free(denoiser->x_t);
+    dc_free(denoiser);
+}
+
+dc_denoiser dc_dit_denoiser_entry(dc_dit_denoiser *denoiser)
+{
+    return (dc_denoiser){denoiser, denoiser_input, denoiser_denoise, denoiser_release};
+}

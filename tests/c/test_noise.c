@@ -1,0 +1,102 @@
+/* Noise: a pure function of key and element, the same bits from every instruction set. */
+#include <stdlib.h>
+
+#include "backends.h"
+#include "formulas/gaussian.h"
+#include "formulas/philox.h"
+
+enum { GUARD = 64, LONGEST = 5000 };
+
+static const int64_t COUNTS[] = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 1023, 1024, 1025, 4099};
+static const int64_t FIRSTS[] = {0, 1, 2, 3, 4, 5, 1021, 1023, 1024, (1LL << 34) - 6, (1LL << 50) - LONGEST};
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static float element(dc_noise_key key, int64_t e)
+{
+    float eps[4];
+    dc_words words = dc_noise_words(key.seed, key.noise_index, key.timestep, (uint64_t)e / 4);
+    dc_gaussian_pair(&eps[0], &eps[1], words.w0, words.w1);
+    dc_gaussian_pair(&eps[2], &eps[3], words.w2, words.w3);
+    return eps[e % 4];
+}
+
+/* Any slice, at any alignment of the output, is the same numbers; nothing beside it is touched. */
+static void test_slices(dc_backend **backends, int n)
+{
+    static float buffer[GUARD + LONGEST + GUARD], wanted[LONGEST];
+    const dc_noise_key key = {0x0123456789abcdefu, 5, 999};
+    for (int f = 0; f < LENGTH(FIRSTS); f++) {
+        for (int64_t e = 0; e < LONGEST; e++)
+            wanted[e] = element(key, FIRSTS[f] + e);
+        for (int c = 0; c < LENGTH(COUNTS); c++) {
+            for (int i = 0; i < n; i++) {
+                float *eps = buffer + GUARD - (c + f) % 16;
+                poison(buffer, LENGTH(buffer));
+                backends[i]->noise(backends[i], eps, key, FIRSTS[f], COUNTS[c]);
+                CHECK(memcmp(eps, wanted, (size_t)COUNTS[c] * sizeof *eps) == 0);
+                CHECK(is_poison(buffer, eps - buffer));
+                CHECK(is_poison(eps + COUNTS[c], buffer + LENGTH(buffer) - (eps + COUNTS[c])));
+            }
+        }
+    }
+}
+
+/* Every instruction set gives scalar's bits for many keys, the extreme ones among them. */
+static void test_keys(dc_backend **backends, int n)
+{
+    const dc_noise_key keys[] = {{0, 0, 0}, {UINT64_MAX, UINT32_MAX, UINT32_MAX}, {1ull << 32, 0, 1}, {42, 1u << 31, 3}};
+    static float wanted[LONGEST], got[LONGEST];
+    for (int k = 0; k < LENGTH(keys); k++) {
+        backends[0]->noise(backends[0], wanted, keys[k], 0, LONGEST);
+        CHECK(wanted[LONGEST - 1] == element(keys[k], LONGEST - 1));
+        for (int i = 1; i < n; i++) {
+            backends[i]->noise(backends[i], got, keys[k], 0, LONGEST);
+            CHECK(memcmp(got, wanted, sizeof wanted) == 0);
+        }
+    }
+}
+
+/* Against libm in float64, over all ends of both words' ranges and many in between. */
+static void test_accuracy(void)
+{
+    const double pi = 3.14159265358979323846;
+    double worst = 0.0, largest = 0.0;
+    uint32_t state = 1;
+    for (int i = 0; i < 1 << 20; i++) {
+        float c, s;
+        state = state * 1664525u + 1013904223u;
+        uint32_t radius_word = i < 4096 ? (uint32_t)i << 9 : i < 8192 ? ~((uint32_t)i << 9) : state;
+        uint32_t angle_word = (uint32_t)i * 2654435761u;
+        double u = (2.0 * (radius_word >> 9) + 1.0) * 0x1p-24, radius = sqrt(-2.0 * log(u));
+        double turn = (angle_word >> 30) + ((2.0 * ((angle_word >> 7) & 0x7fffff) + 1.0) * 0x1p-24 - 0.5);
+        dc_gaussian_pair(&c, &s, radius_word, angle_word);
+        worst = fmax(worst, fmax(fabs(c - radius * cos(turn * pi / 2)), fabs(s - radius * sin(turn * pi / 2))));
+        largest = fmax(largest, fabs(c));
+    }
+    CHECK_CLOSE(worst, 0.0, 2e-6);
+    CHECK(largest > 5.0 && largest <= 5.77);
+}
+
+static void test_refusals(void)
+{
+    dc_backend *backend = NULL;
+    dc_error err = {0};
+    CHECK(dc_cpu_backend_new(&backend, 1, "mmx", &err) == DC_ERR_VALUE);
+    CHECK(backend == NULL && strstr(err.message, "simd is \"mmx\"") != NULL);
+    CHECK(dc_cpu_backend_new(&backend, 0, "auto", &err) == DC_ERR_VALUE);
+    CHECK(backend == NULL && strstr(err.message, "n_threads is 0") != NULL);
+    dc_cpu_backend_free(NULL);
+}
+
+int main(void)
+{
+    dc_backend *backends[MAX_BACKENDS];
+    int n = backends_open(backends, 1);
+    test_slices(backends, n);
+    test_keys(backends, n);
+    test_accuracy();
+    test_refusals();
+    backends_close(backends, n);
+    return test_done();
+}
