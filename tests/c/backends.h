@@ -11,7 +11,7 @@
 enum { MAX_BACKENDS = 3 };
 
 /* backends[0] is scalar; returns how many there are.  Free with backends_close. */
-static int backends_open(dc_backend **backends, int n_threads)
+static inline int backends_open(dc_backend **backends, int n_threads)
 {
     int n = 0;
     for (int simd = DC_SIMD_SCALAR; simd <= DC_SIMD_AVX512; simd++) {
@@ -25,7 +25,7 @@ static int backends_open(dc_backend **backends, int n_threads)
     return n;
 }
 
-static void backends_close(dc_backend **backends, int n)
+static inline void backends_close(dc_backend **backends, int n)
 {
     for (int i = 0; i < n; i++)
         dc_cpu_backend_free(backends[i]);
@@ -34,13 +34,13 @@ static void backends_close(dc_backend **backends, int n)
 /* A value that no operation writes, to see what was left alone. */
 static const float POISON = -12345.5f;
 
-static void poison(float *values, int64_t n)
+static inline void poison(float *values, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         values[i] = POISON;
 }
 
-static int is_poison(const float *values, int64_t n)
+static inline int is_poison(const float *values, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         if (values[i] != POISON)
@@ -49,7 +49,7 @@ static int is_poison(const float *values, int64_t n)
 }
 
 /* Numbers in (-1, 1), the same every time: a 32-bit linear congruential generator. */
-static void fill(float *values, int64_t n, uint32_t state)
+static inline void fill(float *values, int64_t n, uint32_t state)
 {
     for (int64_t i = 0; i < n; i++) {
         state = state * 1664525u + 1013904223u;

@@ -1,11 +1,12 @@
 /* The pool: every task once, whoever asks: one caller, several, a task itself, a forked child. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backends.h"
 #include "cpu/threads.h"
+#include "test.h"
 
 enum { MOST_TASKS = 1000, N_CALLERS = 4, N_ROUNDS = 300 };
 
