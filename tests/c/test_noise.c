@@ -7,7 +7,8 @@
 
 enum { GUARD = 64, LONGEST = 5000 };
 
-static const int64_t COUNTS[] = {0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 1023, 1024, 1025, 4099};
+static const int64_t COUNTS[] = {0,  1,  2,  3,  4,  5,   7,   8,    15,   16,   17,
+                                 31, 33, 63, 64, 65, 255, 257, 1023, 1024, 1025, 4099};
 static const int64_t FIRSTS[] = {0, 1, 2, 3, 4, 5, 1021, 1023, 1024, (1LL << 34) - 6, (1LL << 50) - LONGEST};
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
@@ -45,7 +46,8 @@ static void test_slices(dc_backend **backends, int n)
 /* Every instruction set gives scalar's bits for many keys, the extreme ones among them. */
 static void test_keys(dc_backend **backends, int n)
 {
-    const dc_noise_key keys[] = {{0, 0, 0}, {UINT64_MAX, UINT32_MAX, UINT32_MAX}, {1ull << 32, 0, 1}, {42, 1u << 31, 3}};
+    const dc_noise_key keys[] = {
+        {0, 0, 0}, {UINT64_MAX, UINT32_MAX, UINT32_MAX}, {1ull << 32, 0, 1}, {42, 1u << 31, 3}};
     static float wanted[LONGEST], got[LONGEST];
     for (int k = 0; k < LENGTH(keys); k++) {
         backends[0]->noise(backends[0], wanted, keys[k], 0, LONGEST);
