@@ -1,0 +1,192 @@
+/* diffcls._core.DiT: a native model.  Immutable, so threads share it. */
+#include "python/arrays.h"
+
+typedef struct dit_object {
+    PyObject_HEAD
+    dc_dit *model;
+    PyObject *config;
+} dit_object;
+
+static core_state *state_of(PyObject *self)
+{
+    return PyType_GetModuleState(Py_TYPE(self));
+}
+
+/* config[name] as an integer; `missing` when it is absent and missing >= 0. */
+static int config_integer(int64_t *out, PyObject *config, const char *name, int64_t missing)
+{
+    PyObject *value = PyDict_GetItemString(config, name); /* borrowed */
+    if (value == NULL && missing >= 0) {
+        *out = missing;
+        return 0;
+    }
+    if (value == NULL || !PyLong_Check(value)) {
+        PyErr_Format(PyExc_ValueError, "the DiT's config has no whole number %s", name);
+        return -1;
+    }
+    *out = PyLong_AsLongLong(value);
+    return *out == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+static int parse_config(dc_dit_config *out, PyObject *config)
+{
+    int64_t learn_sigma;
+    PyObject *ratio = PyDict_GetItemString(config, "mlp_ratio"); /* borrowed */
+    double mlp_ratio = ratio == NULL ? 4.0 : PyFloat_AsDouble(ratio);
+    if (mlp_ratio == -1.0 && PyErr_Occurred())
+        return -1;
+    if (config_integer(&out->input_size, config, "input_size", -1) < 0 ||
+        config_integer(&out->patch_size, config, "patch_size", -1) < 0 ||
+        config_integer(&out->in_channels, config, "in_channels", -1) < 0 ||
+        config_integer(&out->hidden_size, config, "hidden_size", -1) < 0 ||
+        config_integer(&out->depth, config, "depth", -1) < 0 ||
+        config_integer(&out->num_heads, config, "num_heads", -1) < 0 ||
+        config_integer(&out->num_classes, config, "num_classes", -1) < 0 ||
+        config_integer(&learn_sigma, config, "learn_sigma", 0) < 0)
+        return -1;
+    if (!(mlp_ratio > 0.0 && mlp_ratio <= 64.0)) {
+        PyErr_Format(PyExc_ValueError, "mlp_ratio is %R, must be in (0, 64]", ratio);
+        return -1;
+    }
+    out->learn_sigma = learn_sigma != 0;
+    out->mlp_hidden = (int64_t)((double)out->hidden_size * mlp_ratio);
+    return 0;
+}
+
+static PyObject *dit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"weights", "config", NULL};
+    Py_buffer file;
+    PyObject *config;
+    dc_dit_config parsed = {0};
+    dc_error err = {0};
+    dc_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O!:DiT", names, &file, &PyDict_Type, &config))
+        return NULL;
+    dit_object *self = NULL;
+    if (parse_config(&parsed, config) < 0)
+        goto done;
+    self = (dit_object *)type->tp_alloc(type, 0);
+    if (self == NULL || (self->config = PyDict_Copy(config)) == NULL) {
+        Py_CLEAR(self);
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = dc_dit_new(&self->model, file.buf, file.len, &parsed, &err);
+    Py_END_ALLOW_THREADS
+    if (status != DC_OK) {
+        core_raise(PyType_GetModuleState(type), &err);
+        Py_CLEAR(self);
+    }
+done:
+    PyBuffer_Release(&file);
+    return (PyObject *)self;
+}
+
+static void dit_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    dc_dit_free(((dit_object *)self)->model);
+    Py_XDECREF(((dit_object *)self)->config);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+const dc_dit *core_dit_of(core_state *state, PyObject *dit)
+{
+    if (!Py_IS_TYPE(dit, state->dit_type)) {
+        PyErr_Format(PyExc_TypeError, "the model is %R, must be a DiT", Py_TYPE(dit));
+        return NULL;
+    }
+    return ((dit_object *)dit)->model;
+}
+
+static PyObject *dit_forward(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x_t", "timesteps", "class_labels", "backend", NULL};
+    PyObject *x_t, *timesteps, *labels, *cpu, *x_array = NULL, *t_array = NULL, *y_array = NULL, *out = NULL;
+    const dc_dit *model = ((dit_object *)self)->model;
+    core_state *state = state_of(self);
+    dc_dit_denoiser *denoiser = NULL;
+    dc_error err = {0};
+    dc_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO$O:forward", names, &x_t, &timesteps, &labels, &cpu))
+        return NULL;
+    const dc_backend *backend = core_backend_of(state, cpu);
+    if (backend == NULL || (x_array = array_in(state, x_t, ARRAY_FLOAT32, 4, "x_t")) == NULL)
+        goto done;
+    int64_t n = array_dim(x_array, 0), size = model->config.input_size, channels = model->config.in_channels;
+    if (array_dim(x_array, 1) != channels || array_dim(x_array, 2) != size || array_dim(x_array, 3) != size) {
+        PyErr_Format(state->exceptions[DC_ERR_SHAPE], "x_t has images of (%lld, %lld, %lld), the model's are (%lld, %lld, %lld)",
+                     (long long)array_dim(x_array, 1), (long long)array_dim(x_array, 2), (long long)array_dim(x_array, 3),
+                     (long long)channels, (long long)size, (long long)size);
+        goto done;
+    }
+    int64_t shape[4] = {n, model->out_channels, size, size};
+    if ((t_array = array_of_size(state, timesteps, ARRAY_FLOAT64, n, "timesteps")) == NULL ||
+        (y_array = array_of_size(state, labels, ARRAY_INT64, n, "class_labels")) == NULL ||
+        (out = array_new(4, shape, ARRAY_FLOAT32)) == NULL || n == 0)
+        goto done;
+    Py_BEGIN_ALLOW_THREADS
+    status = dc_dit_denoiser_new(&denoiser, model, backend, n, &err);
+    if (status == DC_OK) {
+        dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
+        dc_batch batch = {n, channels * size * size, array_data(x_array), NULL, array_data(t_array), array_data(y_array)};
+        dc_prediction prediction;
+        status = entry.denoise(entry.context, &batch, &prediction, &err);
+        if (status == DC_OK)
+            memcpy(array_data(out), prediction.data, (size_t)(n * prediction.row_stride) * sizeof(float));
+    }
+    dc_dit_denoiser_free(denoiser);
+    Py_END_ALLOW_THREADS
+    if (status != DC_OK) {
+        core_raise(state, &err);
+        Py_CLEAR(out);
+    }
+done:
+    Py_XDECREF(x_array);
+    Py_XDECREF(t_array);
+    Py_XDECREF(y_array);
+    return out;
+}
+
+static PyObject *dit_config(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyDict_Copy(((dit_object *)self)->config);
+}
+
+static PyObject *dit_n_parameters(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(((dit_object *)self)->model->n_parameters);
+}
+
+static PyGetSetDef dit_getset[] = {
+    {"config", dit_config, NULL, "Sizes, a copy.", NULL},
+    {"n_parameters", dit_n_parameters, NULL, "Number of weights.", NULL},
+    {0},
+};
+
+static PyMethodDef dit_methods[] = {
+    {"forward", (PyCFunction)(void (*)(void))dit_forward, METH_VARARGS | METH_KEYWORDS,
+     "forward($self, x_t, timesteps, class_labels, *, backend)\n--\n\n"
+     "(N, C, H, W) float32, (N,), (N,) to (N, C or 2 C, H, W) float32."},
+    {0},
+};
+
+static PyType_Slot dit_slots[] = {
+    {Py_tp_doc, "DiT(weights, config)\n--\n\nA native DiT from a buffer that holds a safetensors file."},
+    {Py_tp_new, dit_new},
+    {Py_tp_dealloc, dit_dealloc},
+    {Py_tp_getset, dit_getset},
+    {Py_tp_methods, dit_methods},
+    {0, NULL},
+};
+
+PyType_Spec core_dit_spec = {
+    .name = "diffcls._core.DiT",
+    .basicsize = sizeof(dit_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = dit_slots,
+};

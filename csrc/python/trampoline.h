@@ -1,0 +1,25 @@
+/* A Python callable as the loop's denoiser.
+ *
+ * x_t lives in memory that a NumPy array owns.  When nobody else holds that array after the call, the next batch is written
+ * into it again; when somebody does, they keep it, unchanged, and the next batch gets a new one. */
+#ifndef DC_PYTHON_TRAMPOLINE_H
+#define DC_PYTHON_TRAMPOLINE_H
+
+#include "method/loop.h"
+#include "python/arrays.h"
+
+typedef struct trampoline {
+    core_state *state;
+    PyObject *callable; /* borrowed from the Loop */
+    int n_dims;         /* of a batch: (B, *shape) */
+    int64_t shape[TENSOR_DIMS];
+    int64_t batch_size;
+    PyObject *x_t; /* (batch_size, *shape), or NULL */
+    tensor prediction;
+    PyThreadState *thread; /* of the advance under way, while the GIL is released */
+} trampoline;
+
+dc_denoiser trampoline_entry(trampoline *self);
+void trampoline_clear(trampoline *self);
+
+#endif

@@ -1,0 +1,67 @@
+"""Exceptions and warnings: `DiffclsError` at the root, beside it the built-in that users expect."""
+
+from __future__ import annotations
+
+
+class DiffclsError(Exception):
+    """Root of everything that diffcls raises on purpose."""
+
+
+class InputError(DiffclsError, ValueError):
+    """An argument has an impossible value."""
+
+
+class UnknownClassError(InputError):
+    """A prompt names no class of the model, or several."""
+
+
+class ShapeError(DiffclsError, ValueError):
+    """An array has the wrong rank or size."""
+
+
+class DTypeError(DiffclsError, TypeError):
+    """An array or argument has the wrong type."""
+
+
+class DeviceError(DiffclsError, RuntimeError):
+    """A tensor is on the wrong device."""
+
+
+class DenoiserError(DiffclsError, RuntimeError):
+    """The denoiser broke its contract."""
+
+
+class NonFiniteError(DiffclsError, ArithmeticError):
+    """The denoiser predicted NaN or infinity.
+
+    Attributes
+    ----------
+    class_index, timestep, noise_index : int
+        Where: position in `classes`, row of the schedule, which noise.
+    """
+
+    def __init__(self, message: str, class_index: int = -1, timestep: int = -1, noise_index: int = -1) -> None:
+        super().__init__(message)
+        self.class_index = class_index
+        self.timestep = timestep
+        self.noise_index = noise_index
+
+
+class WeightsError(DiffclsError, ValueError):
+    """A weights file is malformed or not of this model."""
+
+
+class ImageError(DiffclsError, ValueError):
+    """A picture can not be read."""
+
+
+class MissingExtraError(DiffclsError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class FingerprintMismatchError(DiffclsError, ValueError):
+    """Stored results were made with other settings."""
+
+
+class OutOfWorldWarning(UserWarning):
+    """The picture is unlike anything the model was trained on."""
