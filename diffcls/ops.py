@@ -1,0 +1,267 @@
+"""The core's operations, for people who build their own loop.
+
+Arrays of any DLPack producer on the CPU; the result lives where the input lives.  Batches have rows first.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _core
+from .errors import DeviceError, DTypeError, InputError, ShapeError
+from .threads import backend
+
+__all__ = ["add_noise", "eps_error", "normal", "target"]
+
+
+def normal(
+    shape: int | tuple[int, ...],
+    *,
+    seed: int,
+    index: int,
+    timestep: int = 0,
+    dtype: DTypeLike = "float32",
+    out: Any = None,
+    device: Any = None,
+    stream: Any = None,
+) -> Any:
+    """eps of one trial: a pure function of (seed, index, timestep, element), the same on every machine.
+
+    Philox4x32-10 and Box-Muller; csrc/formulas/philox.h has the layout of the counter.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    seed : int
+        0 to 2**64 - 1.
+    index, timestep : int
+        0 to 2**32 - 1.
+    dtype : "float32" or "float64"
+        The same numbers; float64 is widened.
+    out : array or None
+        Written to and returned.
+    device, stream
+        Only the CPU (None or "cpu") has no stream.
+
+    Returns
+    -------
+    ndarray or `out`
+    """
+    _check_host(device, stream)
+    wanted = np.dtype(dtype)
+    if wanted not in (np.float32, np.float64):
+        raise DTypeError(f"dtype is {wanted}, must be float32 or float64")
+    eps = np.empty(shape, np.float32)
+    _core.normal(
+        eps, seed=seed, noise_index=_word("index", index), timestep=_word("timestep", timestep), first=0, backend=backend()
+    )
+    return _deliver(eps if out is not None else eps.astype(wanted, copy=False), out, None)
+
+
+def add_noise(
+    x_start: Any,
+    alpha: ArrayLike,
+    sigma: ArrayLike,
+    *,
+    eps: Any = None,
+    seed: int | None = None,
+    index: ArrayLike | None = None,
+    timestep: ArrayLike | None = None,
+    out: Any = None,
+    stream: Any = None,
+) -> Any:
+    """``x_t = alpha * x_start + sigma * eps``; eps given, or made from (seed, index, timestep) of each row.
+
+    Parameters
+    ----------
+    x_start : (B, *shape) array
+    alpha, sigma : float or (B,)
+    eps : (B, *shape) array or None
+    seed : int; index, timestep : int or (B,)
+        Needed when eps is None.
+
+    Returns
+    -------
+    (B, *shape) float32, in x_start's framework
+    """
+    _check_host(None, stream)
+    x = _rows(x_start, "x_start")
+    n = len(x)
+    noise = None if eps is None else _like(eps, "eps", x.shape)
+    if noise is None and (seed is None or index is None or timestep is None):
+        raise InputError("add_noise needs eps, or seed, index and timestep")
+    x_t = np.empty(x.shape, np.float32)
+    _core.add_noise(
+        x_t.reshape(n, -1) if x.size else x_t.reshape(n, 0),
+        _flat(x),
+        _column("alpha", alpha, n),
+        _column("sigma", sigma, n),
+        eps=None if noise is None else _flat(noise),
+        seed=0 if seed is None else seed,
+        noise_index=None if noise is not None else _words("index", index, n),
+        timestep=None if noise is not None else _words("timestep", timestep, n),
+        backend=backend(),
+    )
+    return _deliver(x_t, out, x_start)
+
+
+def eps_error(
+    prediction: Any,
+    target: Any,
+    *,
+    loss: str = "l2",
+    delta: float = 1.0,
+    weight: ArrayLike | None = None,
+    out: Any = None,
+    stream: Any = None,
+) -> Any:
+    """Mean over elements of rho(prediction - target): one float64 a row, summed in a fixed order.
+
+    Parameters
+    ----------
+    prediction : (B, *shape) array
+        float32, float64, float16 or bfloat16.
+    target : (B, *shape) array
+    loss : "l2", "l1" or "huber"
+        rho: d**2, abs(d), or Huber's with `delta`.
+    weight : float, (B,) or None
+        Factor of each row.
+
+    Returns
+    -------
+    (B,) float64, in the prediction's framework
+    """
+    _check_host(None, stream)
+    wanted = _rows(target, "target")
+    n = len(wanted)
+    errors = np.zeros(n, np.float64)
+    shape = tuple(getattr(prediction, "shape", wanted.shape))
+    if shape != wanted.shape:
+        raise ShapeError(f"prediction has shape {shape}, target {wanted.shape}; they must be the same")
+    if wanted.size:
+        _core.eps_error(errors, prediction, _flat(wanted), loss=loss, delta=delta, weight=None, backend=backend())
+    if weight is not None:
+        errors *= _column("weight", weight, n)
+    return _deliver(errors, out, prediction)
+
+
+def target(
+    x_start: Any,
+    eps: Any,
+    alpha: ArrayLike,
+    sigma: ArrayLike,
+    prediction_type: str,
+    *,
+    out: Any = None,
+) -> Any:
+    """What a model of this prediction type should predict: ``p * x_start + q * eps``, (B, *shape) float32.
+
+    `prediction_type` is "epsilon", "v_prediction", "sample" or "flow_prediction" (csrc/method/schedule.h).
+    """
+    x = _rows(x_start, "x_start")
+    n = len(x)
+    if prediction_type == "edm":
+        raise InputError("prediction_type 'edm' needs sigma_data; use Schedule.edm(...).target('edm')")
+    columns = np.atleast_1d(_column("alpha", alpha, n)), np.atleast_1d(_column("sigma", sigma, n))
+    p, q = _core.schedule_target(*columns, prediction_type, 0.0) if n else columns
+    return add_noise(x_start, p, q, eps=eps, out=out)
+
+
+# ---- arrays in and out ----------------------------------------------------------------------------------------------
+
+
+def _check_host(device: Any, stream: Any) -> None:
+    if device is not None and str(device) != "cpu":
+        raise DeviceError(f"device is {device!r}, this build computes on the CPU")
+    if stream is not None:
+        raise DeviceError("stream was given, the CPU has none")
+
+
+def _to_numpy(array: Any, name: str) -> NDArray[Any]:
+    """A view where the producer allows it; torch tensors that need gradients are refused, as NumPy refuses them."""
+    if isinstance(array, np.ndarray):
+        return array
+    if not hasattr(array, "__dlpack__"):
+        try:
+            return np.asarray(array, np.float32)
+        except (TypeError, ValueError):
+            raise DTypeError(f"{name} is {type(array).__name__}, must be an array") from None
+    device, _ = array.__dlpack_device__()
+    if int(device) not in (1, 3, 13):
+        raise DeviceError(f"{name} is on DLPack device {int(device)}, must be on the CPU")
+    if type(array).__module__.startswith("torch") and array.dtype == sys.modules["torch"].bfloat16:
+        array = array.float()
+    if getattr(array, "requires_grad", False):
+        raise DTypeError(f"{name} requires gradients; detach it first")
+    return np.from_dlpack(array)
+
+
+def _rows(array: Any, name: str) -> NDArray[np.float32]:
+    """(B, *shape) float32, native and dense."""
+    host = _to_numpy(array, name)
+    if host.ndim < 1:
+        raise ShapeError(f"{name} has no axes, must be (B, *shape)")
+    if host.dtype.kind not in "fiu":
+        raise DTypeError(f"{name} is of dtype {host.dtype}, must be of real numbers")
+    return np.ascontiguousarray(host, np.float32)
+
+
+def _like(array: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    rows = _rows(array, name)
+    if rows.shape != shape:
+        raise ShapeError(f"{name} has shape {rows.shape}, must have {shape}")
+    return rows
+
+
+def _flat(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows.reshape(len(rows), -1) if rows.size else rows.reshape(len(rows), 0)
+
+
+def _column(name: str, value: ArrayLike, n: int) -> NDArray[np.float64]:
+    column = np.asarray(_to_numpy(value, name) if hasattr(value, "__dlpack__") else value)
+    if column.dtype.kind not in "fiu":
+        raise DTypeError(f"{name} is {value!r}, must be a number or {n} numbers")
+    if column.shape not in ((), (n,)):
+        raise ShapeError(f"{name} has shape {column.shape}, must be () or ({n},)")
+    return np.ascontiguousarray(np.broadcast_to(column, (n,)), np.float64)
+
+
+def _word(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= int(value) < 2**32:
+        raise InputError(f"{name} is {value!r}, must be an integer from 0 to 2**32 - 1")
+    return int(value)
+
+
+def _words(name: str, value: Any, n: int) -> NDArray[np.uint32]:
+    column = np.asarray(_to_numpy(value, name) if hasattr(value, "__dlpack__") else value)
+    if column.dtype.kind not in "iu" or column.shape not in ((), (n,)):
+        raise InputError(f"{name} is {value!r}, must be an integer or {n} integers")
+    if column.size and not (0 <= int(column.min()) and int(column.max()) < 2**32):
+        raise InputError(f"{name} reaches from {column.min()} to {column.max()}, must be from 0 to 2**32 - 1")
+    return np.ascontiguousarray(np.broadcast_to(column, (n,)), np.uint32)
+
+
+def _deliver(result: NDArray[Any], out: Any, like: Any) -> Any:
+    """Into `out`, or in the framework of `like`, sharing memory."""
+    if out is not None:
+        host = out if isinstance(out, np.ndarray) else np.from_dlpack(out)
+        if host.shape != result.shape:
+            raise ShapeError(f"out has shape {host.shape}, must have {result.shape}")
+        if not host.flags.writeable:
+            raise InputError("out is read-only")
+        if host.dtype.kind != "f":
+            raise DTypeError(f"out is of dtype {host.dtype}, must be of floating point")
+        host[...] = result
+        return out
+    if like is None or isinstance(like, np.ndarray) or not hasattr(like, "__dlpack__"):
+        return result
+    module = type(like).__module__.split(".")[0]
+    if module == "torch":
+        return sys.modules["torch"].from_numpy(result)
+    if module in ("jax", "jaxlib"):
+        return sys.modules["jax"].numpy.asarray(result)
+    return result

@@ -1,0 +1,247 @@
+"""Policies: which (class, trial) is evaluated next, and when to stop.
+
+Every policy is lowered to the same C race (csrc/method/race.h): trials in their order, a level for the test, caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .errors import InputError
+
+Caps = Sequence[tuple[int, int]] | Literal["default"] | None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What the core is given."""
+
+    trials: _core.Trials
+    policy: _core.Policy
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a policy may know of the run: classes, timesteps of the schedule, their weights, noise."""
+
+    n_classes: int
+    n_timesteps: int
+    weighting: NDArray[np.float64] | None
+    antithetic: bool = False
+    n_noise: int | None = None
+    """Rows of a given noise array: the pool can not be larger."""
+
+
+def _core_policy(
+    *, risk: float = 0.0, n_min: int = 2, ramp: int = 0, caps: Sequence[tuple[int, int]] = (), max_evals: int | None = None,
+    fill: int = 1, prior_weight: float = 4.0,
+) -> _core.Policy:  # fmt: skip
+    return {
+        "risk": risk,
+        "n_min": n_min,
+        "ramp": ramp,
+        "prior_weight": prior_weight,
+        "fill": fill,
+        "caps": np.array(caps, np.int64).reshape(-1, 2),
+        "max_evals": 0 if max_evals is None else max_evals,
+    }
+
+
+def _pool(n_trials: int, terms: Terms) -> _core.Trials:
+    """Trials spread evenly under the weighting, so that each counts the same."""
+    return _core.trials_pool(
+        n_trials,
+        terms.n_timesteps,
+        weighting=terms.weighting,
+        density=terms.weighting,
+        antithetic=terms.antithetic,
+    )
+
+
+def _integer(name: str, value: Any, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
+        raise InputError(f"{name} is {value!r}, must be an integer of {at_least} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """Paired elimination race: the default.
+
+    All live classes see the same trials.  A class is dropped when its mean excess loss over the leader exceeds a Student-t
+    radius with finite-pool factor, at level ``risk * min(1, n / ramp)**2`` after n trials; caps bound the survivors.
+
+    Parameters
+    ----------
+    risk : float
+        Level of one look at one pair, in (0, 1): a knob, *not* the chance that the label is wrong.
+    n_min : int
+        Trials of every class before the first test; at least 2.  (With two classes at least 12 are made.)
+    ramp : int
+        Trials until the level is reached in full; 0: from the first test on.
+    pool : int or None
+        Trials of the full evaluation that the race stands in for.  None: 500, or 1000 with more than 200 classes.
+    caps : "default", None or sequence of (trials, keep)
+        After so many trials at most so many classes stay.
+    timesteps : "uniform" or sequence of int
+        "uniform": spread evenly over the schedule (under the weighting); or rows of the schedule, one a trial.
+    max_evals : int or None
+        Denoiser evaluations that an image may cost.
+    fill : int
+        A round's evaluations are raised to a multiple of it.  Part of the policy: it changes answers, batches do not.
+    """
+
+    risk: float = 0.02
+    n_min: int = 8
+    ramp: int = 32
+    pool: int | None = None
+    caps: Caps = "default"
+    timesteps: Literal["uniform"] | Sequence[int] = "uniform"
+    max_evals: int | None = None
+    fill: int = 10
+
+    def __post_init__(self) -> None:
+        if isinstance(self.risk, bool) or not isinstance(self.risk, (int, float)) or not 0.0 < self.risk < 1.0:
+            raise InputError(f"risk is {self.risk!r}, must be a number between 0 and 1")
+        _integer("n_min", self.n_min, at_least=2)
+        _integer("ramp", self.ramp, at_least=0)
+        _integer("fill", self.fill, at_least=1)
+        if self.pool is not None:
+            _integer("pool", self.pool, at_least=2)
+        if self.max_evals is not None:
+            _integer("max_evals", self.max_evals, at_least=1)
+        if isinstance(self.caps, str) and self.caps != "default":
+            raise InputError(f"caps is {self.caps!r}, must be 'default', None or pairs (trials, keep)")
+        if isinstance(self.timesteps, str) and self.timesteps != "uniform":
+            raise InputError(f"timesteps is {self.timesteps!r}, must be 'uniform' or a list of timesteps")
+        if self.timesteps != "uniform" and self.pool is not None:
+            raise InputError("pool and a list of timesteps were given; the list is the pool")
+
+    def lower(self, terms: Terms) -> Lowered:
+        k = terms.n_classes
+        if isinstance(self.timesteps, str):
+            pool = self.pool or (1000 if k > 200 else 500)
+            trials = _pool(pool if terms.n_noise is None else min(pool, terms.n_noise), terms)
+        else:
+            trials = _core.trials_list(
+                np.asarray(self.timesteps, np.int64),
+                terms.n_timesteps,
+                weighting=terms.weighting,
+                antithetic=terms.antithetic,
+            )
+        caps: Sequence[tuple[int, int]] = self.caps or ()  # type: ignore[assignment]
+        if self.caps == "default":
+            caps = ((25, max(20, -(-k // 2))), (75, max(10, -(-k // 20))), (150, max(5, -(-k // 100))))
+        policy = _core_policy(
+            risk=float(self.risk),
+            n_min=max(self.n_min, 12) if k == 2 else self.n_min,
+            ramp=self.ramp,
+            caps=caps,
+            max_evals=self.max_evals,
+            fill=self.fill,
+        )
+        return Lowered(trials, policy)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Every class, every trial.
+
+    Parameters
+    ----------
+    n_samples : int
+        Trials, spread evenly over the schedule (under the weighting).
+    """
+
+    n_samples: int
+
+    def __post_init__(self) -> None:
+        _integer("n_samples", self.n_samples, at_least=1)
+
+    def lower(self, terms: Terms) -> Lowered:
+        return Lowered(_pool(self.n_samples, terms), _core_policy())
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Stages of the paper (Li et al., 2023): after ``n_samples[i]`` trials the best ``to_keep[i]`` classes stay.
+
+    Parameters
+    ----------
+    n_samples, to_keep : sequence of int
+        One of each a stage; ``n_samples`` rises.
+    n_trials : int
+        Noises at each timestep.
+    nested : bool
+        True: stages read prefixes of one low-discrepancy sequence, so counts are what they say.  False: the published
+        code's grids, in its order.  They do not nest, so a stage evaluates more than ``n_samples`` says.
+    """
+
+    n_samples: Sequence[int]
+    to_keep: Sequence[int]
+    n_trials: int = 1
+    nested: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.n_samples) != len(self.to_keep) or not self.n_samples:
+            raise InputError(
+                f"n_samples has {len(self.n_samples)} stages and to_keep {len(self.to_keep)}, must have the same number, "
+                "at least one"
+            )
+        for name, values in (("n_samples", self.n_samples), ("to_keep", self.to_keep)):
+            for value in values:
+                _integer(name, value, at_least=1)
+        if list(self.n_samples) != sorted(set(self.n_samples)):
+            raise InputError(f"n_samples is {list(self.n_samples)}, must rise from stage to stage")
+        _integer("n_trials", self.n_trials, at_least=1)
+
+    def lower(self, terms: Terms) -> Lowered:
+        if self.nested:
+            ends = np.array(self.n_samples, np.int64) * self.n_trials
+            trials = _pool(int(ends[-1]), terms)
+        else:
+            timesteps, ends = _core.trials_published(list(self.n_samples), terms.n_timesteps, self.n_trials)
+            trials = _core.trials_list(
+                timesteps, terms.n_timesteps, weighting=terms.weighting, antithetic=terms.antithetic
+            )
+        return Lowered(trials, _core_policy(caps=list(zip(ends.tolist(), self.to_keep, strict=True))))
+
+
+Policy = Race | Fixed | Staged
+
+_PAPER: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "cifar10": ((50, 500), (5, 1)),
+    "stl10": ((100, 500), (5, 1)),
+    "pets": ((25, 250), (5, 1)),
+    "aircraft": ((20, 50, 100, 500), (20, 10, 5, 1)),
+    "food": ((20, 50, 100, 500), (20, 10, 5, 1)),
+    "flowers": ((20, 50, 100, 500), (20, 10, 5, 1)),
+    "objectnet": ((50, 100, 500, 1000), (25, 10, 5, 1)),
+    "imagenet": ((50, 100, 500, 1000), (500, 50, 10, 1)),
+}
+
+
+def paper(name: str) -> Staged | Fixed:
+    """The paper's setting for a data set, with the published grids; "dit": every class at 250 timesteps.
+
+    Raises
+    ------
+    ValueError
+        No such setting.
+    """
+    if name == "dit":
+        return Fixed(250)
+    if name not in _PAPER:
+        raise InputError(f"the paper has no setting {name!r}; there are {', '.join(_PAPER)} and dit")
+    n_samples, to_keep = _PAPER[name]
+    return Staged(n_samples, to_keep, nested=False)
+
+
+def describe(policy: Policy) -> dict[str, Any]:
+    """For the run record."""
+    return {"name": type(policy).__name__, **asdict(policy)}

@@ -1,0 +1,54 @@
+"""The CPU backend that calls use: its threads and its instruction set."""
+
+from __future__ import annotations
+
+import os
+
+from . import _core
+from .errors import InputError
+
+_current: _core.Cpu | None = None
+
+
+def backend() -> _core.Cpu:
+    """The current CPU backend.
+
+    Made on first use from ``DIFFCLS_NUM_THREADS`` (default: the processors this process may use) and ``DIFFCLS_SIMD``
+    ("auto", "scalar", "avx2" or "avx512").
+    """
+    global _current
+    if _current is None:
+        _current = _make(_default_threads())
+    return _current
+
+
+def set_num_threads(n: int) -> None:
+    """Use `n` threads, the caller's included, for calls that begin from now on.  Numbers never depend on it.
+
+    Raises
+    ------
+    ValueError
+        `n` is not between 1 and 256.
+    """
+    global _current
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 256:
+        raise InputError(f"n is {n!r}, must be an integer from 1 to 256")
+    _current = _make(n)
+
+
+def get_num_threads() -> int:
+    """Threads that calls use, the caller's included."""
+    return backend().n_threads
+
+
+def _make(n: int) -> _core.Cpu:
+    return _core.Cpu(n_threads=n, simd=os.environ.get("DIFFCLS_SIMD", "auto"))
+
+
+def _default_threads() -> int:
+    named = os.environ.get("DIFFCLS_NUM_THREADS")
+    if named is None:
+        return min(256, len(os.sched_getaffinity(0)))
+    if not named.isdigit() or not 1 <= int(named) <= 256:
+        raise InputError(f"DIFFCLS_NUM_THREADS is {named!r}, must be an integer from 1 to 256")
+    return int(named)
