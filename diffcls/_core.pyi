@@ -146,18 +146,22 @@ def philox4x32(
     counter: tuple[int, int, int, int], key: tuple[int, int]
 ) -> tuple[int, int, int, int]: ...
 
-# ops on anything with DLPack on the CPU (float32, float64, float16, bfloat16); results are NumPy float32 or written to out
+# the operations below diffcls.ops: batches are (B, n_elem)
 def normal(
-    out: Any, *, seed: int, noise_index: int, timestep: int, first: int, backend: Cpu
-) -> None: ...  # fills a float32 or float64 C-contiguous array
-def add_noise(
-    out: Any, x_start: Any, alpha: NDArray[np.float64], sigma: NDArray[np.float64], *,
-    eps: Any, seed: int, noise_index: NDArray[np.int64] | None, timestep: NDArray[np.int64] | None, backend: Cpu
+    out: NDArray[np.float32], *, seed: int, noise_index: int, timestep: int, first: int, backend: Cpu
 ) -> None: ...
-def eps_error(
-    out: NDArray[np.float64], prediction: Any, target: Any, *, loss: str, delta: float, weight: NDArray[np.float64] | None,
+def add_noise(
+    out: NDArray[np.float32],
+    x_start: NDArray[np.float32],
+    alpha: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    *,
+    eps: NDArray[np.float32] | None,
+    seed: int,
+    noise_index: NDArray[np.uint32] | None,
+    timestep: NDArray[np.uint32] | None,
     backend: Cpu,
 ) -> None: ...
-def target(
-    out: Any, x_start: Any, eps: Any, p: NDArray[np.float64], q: NDArray[np.float64], *, backend: Cpu
+def eps_error(
+    out: NDArray[np.float64], prediction: Any, target: NDArray[np.float32], *, loss: str, delta: float, backend: Cpu
 ) -> None: ...

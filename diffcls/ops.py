@@ -143,7 +143,7 @@ def eps_error(
     if shape != wanted.shape:
         raise ShapeError(f"prediction has shape {shape}, target {wanted.shape}; they must be the same")
     if wanted.size:
-        _core.eps_error(errors, prediction, _flat(wanted), loss=loss, delta=delta, weight=None, backend=backend())
+        _core.eps_error(errors, prediction, _flat(wanted), loss=loss, delta=delta, backend=backend())
     if weight is not None:
         errors *= _column("weight", weight, n)
     return _deliver(errors, out, prediction)

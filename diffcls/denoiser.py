@@ -1,0 +1,262 @@
+"""Any conditional denoiser: a callable and its declared facts.  Nothing about a model is guessed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .errors import DTypeError, InputError, MissingExtraError, ShapeError
+from .schedule import Schedule
+
+Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
+Conditions = Any  # an array or a mapping of arrays, first axis K
+
+FRAMEWORKS = ("numpy", "torch", "cupy", "jax")
+
+
+class Denoiser:
+    """What the method needs to know of a model.
+
+    Parameters
+    ----------
+    predict : callable
+        ``predict(x_t, t, cond) -> prediction``.  ``x_t`` (B, *shape) float32; ``t`` (B,): the schedule's own time of each
+        row, integers for a discrete schedule, else float32; ``cond`` (B,) class ids when `conditions` is None, else
+        those rows of `conditions`.  Rows of a batch may mix images, classes and timesteps.  Arrays are lent for the call.
+    shape : tuple of int
+        Of one x_start, without the batch axis.
+    schedule : Schedule
+    prediction_type : str or (p, q)
+        "epsilon", "v_prediction", "sample", "flow_prediction", "edm", or arrays: the target is ``p * x_start + q * eps``.
+    conditions : array, mapping of arrays or None
+        First axis K.  None: `predict` is given class ids.
+    n_classes : int or None
+        Needed when neither `conditions` nor `class_names` tells.
+    class_names : sequence of str or None
+    framework : {"numpy", "torch", "cupy", "jax"} or None
+        What `predict` takes and gives.  None: torch for an ``nn.Module``, else numpy.
+    device, dtype
+        Of the tensors that `predict` is given (torch, cupy, jax).
+    encode : callable or None
+        Picture to x_start.  None: images are x_start already.
+    name : str or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        A fact is missing or contradicts another.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[..., Any],
+        *,
+        shape: Sequence[int],
+        schedule: Schedule,
+        prediction_type: str | tuple[ArrayLike, ArrayLike] = "epsilon",
+        conditions: Conditions = None,
+        n_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        framework: str | None = None,
+        device: Any = None,
+        dtype: Any = None,
+        encode: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not callable(predict):
+            raise DTypeError(f"predict is {type(predict).__name__}, must be callable as predict(x_t, t, cond)")
+        if not isinstance(schedule, Schedule):
+            raise DTypeError(f"schedule is {type(schedule).__name__}, must be a diffcls.Schedule")
+        self.predict = predict
+        self.shape = _check_shape(shape)
+        self.schedule = schedule
+        self.prediction_type = prediction_type if isinstance(prediction_type, str) else "(p, q)"
+        self.p, self.q = schedule.target(prediction_type)
+        self.conditions = conditions
+        self.n_classes = _count_classes(conditions, n_classes, class_names)
+        self.class_names = [str(i) for i in range(self.n_classes)] if class_names is None else [str(c) for c in class_names]
+        self.framework = _check_framework(framework, predict)
+        self.device, self.dtype, self.encode = device, dtype, encode
+        self.name = name or getattr(predict, "__name__", type(predict).__name__)
+
+    # What an embedded model knows beside the facts above.
+    synonyms: Mapping[str, Sequence[str]] = {}
+    weighting: NDArray[np.float64] | None = None
+    temperature: float = 1.0
+    digest: str | None = None
+    preparation: str | None = None
+    native: _core.DiT | None = None
+
+    def judge(self, loss: float) -> str | None:
+        """A warning when the winner's loss says that the picture is outside the model's world."""
+        return None
+
+    def __repr__(self) -> str:
+        return (
+            f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "
+            f"{self.framework}, {self.schedule!r})"
+        )
+
+    def entry(self) -> _core.DiT | Call:
+        """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
+        if self.native is not None:
+            return self.native
+        return {"numpy": _numpy_call, "torch": _torch_call, "jax": _jax_call, "cupy": _cupy_call}[self.framework](self)
+
+    def time_of(self, time: NDArray[np.float64]) -> NDArray[Any]:
+        """Time values as `predict` is given them."""
+        return time.astype(np.int64) if self.schedule.is_discrete else time.astype(np.float32)
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(size) for size in shape)
+    except (TypeError, ValueError):
+        raise DTypeError(f"shape is {shape!r}, must be a sequence of integers") from None
+    if any(size < 1 for size in sizes):
+        raise ShapeError(f"shape is {sizes}, must be of positive sizes")
+    return sizes
+
+
+def _first_axes(conditions: Conditions) -> set[int]:
+    values = conditions.values() if isinstance(conditions, Mapping) else [conditions]
+    return {len(value) for value in values}
+
+
+def _count_classes(conditions: Conditions, n_classes: int | None, class_names: Sequence[str] | None) -> int:
+    told = {len(class_names)} if class_names is not None else set()
+    if n_classes is not None:
+        if isinstance(n_classes, bool) or not isinstance(n_classes, (int, np.integer)) or n_classes < 1:
+            raise InputError(f"n_classes is {n_classes!r}, must be an integer of 1 or more")
+        told.add(int(n_classes))
+    if conditions is not None:
+        told |= _first_axes(conditions)
+    if not told:
+        raise InputError("conditions, n_classes or class_names must tell how many classes there are")
+    if len(told) > 1 or 0 in told:
+        raise InputError(
+            f"conditions, n_classes and class_names tell of {sorted(told)} classes, must agree on one number above 0"
+        )
+    return told.pop()
+
+
+def _check_framework(framework: str | None, predict: Callable[..., Any]) -> str:
+    if framework is None:
+        torch = sys.modules.get("torch")
+        return "torch" if torch is not None and isinstance(predict, torch.nn.Module) else "numpy"
+    if framework not in FRAMEWORKS:
+        raise InputError(f"framework is {framework!r}, must be one of {', '.join(FRAMEWORKS)}")
+    return framework
+
+
+def _framework_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingExtraError(f"framework {name!r} needs the package {name}, which is not installed") from None
+
+
+def _take(conditions: Conditions, take: Callable[[Any], Any]) -> Any:
+    """The rows that `take` takes of one array, or of each of a mapping's."""
+    if isinstance(conditions, Mapping):
+        return {key: take(value) for key, value in conditions.items()}
+    return take(conditions)
+
+
+# ---- one small adapter a framework -----------------------------------------------------------------------------------
+
+
+def _numpy_call(denoiser: Denoiser) -> Call:
+    conditions = None if denoiser.conditions is None else _take(denoiser.conditions, np.asarray)
+
+    def call(
+        x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
+    ) -> Any:
+        cond = condition if conditions is None else _take(conditions, lambda rows: rows[condition])
+        return denoiser.predict(x_t, denoiser.time_of(time), cond)
+
+    return call
+
+
+def _torch_call(denoiser: Denoiser) -> Call:
+    torch = _framework_module("torch")
+    device = denoiser.device
+    parameters = getattr(denoiser.predict, "parameters", None)
+    if device is None and parameters is not None:
+        device = next((parameter.device for parameter in parameters()), None)
+    host = device is None or torch.device(device).type == "cpu"
+    conditions = (
+        None if denoiser.conditions is None else _take(denoiser.conditions, lambda c: torch.as_tensor(c, device=device))
+    )
+
+    def call(
+        x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
+    ) -> Any:
+        x, t, ids = torch.from_numpy(x_t), torch.from_numpy(denoiser.time_of(time)), torch.from_numpy(condition)
+        if device is not None or denoiser.dtype is not None:
+            x, t, ids = x.to(device=device, dtype=denoiser.dtype), t.to(device), ids.to(device)
+        cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
+        with torch.no_grad(), _evaluating(denoiser.predict):
+            prediction = denoiser.predict(x, t, cond)
+        return prediction if host or not hasattr(prediction, "cpu") else prediction.cpu()
+
+    return call
+
+
+def _evaluating(predict: Any) -> AbstractContextManager[Any]:
+    """A module in training mode is put into evaluation mode for the call."""
+    return _EvalMode(predict) if getattr(predict, "training", False) and hasattr(predict, "eval") else nullcontext()
+
+
+class _EvalMode:
+    def __init__(self, module: Any) -> None:
+        self.modules = [part for part in module.modules() if part.training]
+
+    def __enter__(self) -> None:
+        for part in self.modules:
+            part.training = False
+
+    def __exit__(self, *unused: object) -> None:
+        for part in self.modules:
+            part.training = True
+
+
+def _jax_call(denoiser: Denoiser) -> Call:
+    jnp = _framework_module("jax").numpy
+    conditions = None if denoiser.conditions is None else _take(denoiser.conditions, jnp.asarray)
+
+    def call(
+        x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
+    ) -> Any:
+        ids = jnp.asarray(condition)
+        cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
+        # a copy: JAX's arrays are immutable, and x_t's memory is written again
+        x = jnp.array(x_t, dtype=denoiser.dtype)
+        return np.asarray(denoiser.predict(x, jnp.asarray(denoiser.time_of(time)), cond))
+
+    return call
+
+
+def _cupy_call(denoiser: Denoiser) -> Call:
+    cupy = _framework_module("cupy")
+    conditions = None if denoiser.conditions is None else _take(denoiser.conditions, cupy.asarray)
+
+    def call(
+        x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
+    ) -> Any:
+        ids = cupy.asarray(condition)
+        cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
+        x = cupy.asarray(x_t, dtype=denoiser.dtype)
+        return cupy.asnumpy(denoiser.predict(x, cupy.asarray(denoiser.time_of(time)), cond))
+
+    return call
