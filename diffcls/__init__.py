@@ -1,0 +1,87 @@
+"""Classify with any conditional diffusion model.
+
+    import diffcls
+    diffcls.classify("boot.png", ["ankle boot", "sandal", "sneaker"]).label
+
+Names are imported on first use, so that ``import diffcls`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "classify": "classifier",
+    "Classifier": "classifier",
+    "Denoiser": "denoiser",
+    "Schedule": "schedule",
+    "Race": "policies",
+    "Staged": "policies",
+    "Fixed": "policies",
+    "Result": "result",
+    "Results": "result",
+    "ErrorTable": "tables",
+    "replay": "tables",
+    "load": "models.registry",
+    "set_num_threads": "threads",
+    "get_num_threads": "threads",
+    "DiffclsError": "errors",
+    "InputError": "errors",
+    "UnknownClassError": "errors",
+    "ShapeError": "errors",
+    "DTypeError": "errors",
+    "DeviceError": "errors",
+    "DenoiserError": "errors",
+    "NonFiniteError": "errors",
+    "WeightsError": "errors",
+    "ImageError": "errors",
+    "MissingExtraError": "errors",
+    "FingerprintMismatchError": "errors",
+    "OutOfWorldWarning": "errors",
+}
+_MODULES = ("models", "ops", "plotting", "policies")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+if TYPE_CHECKING:
+    from . import models, ops, plotting, policies
+    from .classifier import Classifier, classify
+    from .denoiser import Denoiser
+    from .errors import (
+        DenoiserError,
+        DeviceError,
+        DiffclsError,
+        DTypeError,
+        FingerprintMismatchError,
+        ImageError,
+        InputError,
+        MissingExtraError,
+        NonFiniteError,
+        OutOfWorldWarning,
+        ShapeError,
+        UnknownClassError,
+        WeightsError,
+    )
+    from .models.registry import load
+    from .policies import Fixed, Race, Staged
+    from .result import Result, Results
+    from .schedule import Schedule
+    from .tables import ErrorTable, replay
+    from .threads import get_num_threads, set_num_threads
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,161 @@
+"""Finds and loads models that are described by a json beside their safetensors file.
+
+The package's own folder is searched first, then the folders of ``$DIFFCLS_MODELS`` (separated like ``$PATH``): models that
+users trained with ``python -m diffcls.models.train`` and ``export``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..denoiser import Denoiser
+from ..errors import DTypeError, InputError, ShapeError, WeightsError
+from ..images import to_grey
+from ..prepare import SIZE, Preparation, prepare
+from ..schedule import Schedule
+
+DEFAULT = "digits-and-clothes"
+
+
+def folders() -> list[Path]:
+    """Where models are looked for."""
+    named = os.environ.get("DIFFCLS_MODELS", "")
+    return [Path(__file__).parent, *(Path(part) for part in named.split(os.pathsep) if part)]
+
+
+def list_models() -> list[dict[str, Any]]:
+    """One dict a model: name, licence, classes, measured accuracy, parameters' file size."""
+    found = []
+    for folder in folders():
+        for path in sorted(folder.glob("*.json")):
+            if path.with_suffix(".safetensors").exists():
+                description = _read(path)
+                measured = path.with_name(path.stem + ".measured.json")
+                found.append(
+                    {
+                        "name": description["name"],
+                        "licence": description["licence"],
+                        "classes": list(description["classes"]),
+                        "accuracy": _accuracy(json.loads(measured.read_text())) if measured.exists() else {},
+                        "bytes": path.with_suffix(".safetensors").stat().st_size,
+                    }
+                )
+    return found
+
+
+def _accuracy(measured: dict[str, Any]) -> dict[str, float]:
+    """Shares of right answers, by data set and question."""
+    return {
+        f"{data_set}, {question}": score["accuracy"]
+        for data_set, questions in measured.get("accuracy", {}).items()
+        for question, score in questions.items()
+    }
+
+
+def load(model: Any = None, *, prepare: bool = True) -> Denoiser:
+    """A `Denoiser` from an embedded model's name; a `Denoiser` is returned as it is.
+
+    Parameters
+    ----------
+    model : str, Denoiser or None
+        None: the embedded model.
+    prepare : bool
+        False: pictures are taken as they are, 28 x 28, a light object on black, and not centred or scaled.
+
+    Raises
+    ------
+    ValueError
+        No model of that name.
+    """
+    if isinstance(model, Denoiser):
+        return model
+    if model is None:
+        model = DEFAULT
+    if not isinstance(model, (str, os.PathLike)):
+        raise DTypeError(f"model is {type(model).__name__}, must be a name or a diffcls.Denoiser")
+    for folder in folders():
+        path = folder / f"{model}.json"
+        if path.with_suffix(".safetensors").exists() and path.exists():
+            return EmbeddedModel(path, prepare=prepare)
+    known = ", ".join(entry["name"] for entry in list_models())
+    raise InputError(f"there is no model {str(model)!r}; there are: {known}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a model's description ({error})") from None
+    missing = {"name", "licence", "classes", "dit", "schedule", "prediction_type"} - set(description)
+    if missing:
+        raise WeightsError(f"{path} lacks {', '.join(sorted(missing))}")
+    return dict(description)
+
+
+class EmbeddedModel(Denoiser):
+    """A native DiT with its vocabulary, weighting, temperature and idea of what it was trained on."""
+
+    def __init__(self, path: Path, *, prepare: bool = True) -> None:
+        description = _read(path)
+        weights = path.with_suffix(".safetensors").read_bytes()
+        native = _core.DiT(weights, description["dit"])
+        size, channels = description["dit"]["input_size"], description["dit"]["in_channels"]
+        super().__init__(
+            self._predict,
+            shape=(channels, size, size),
+            schedule=_schedule(description["schedule"]),
+            prediction_type=description["prediction_type"],
+            class_names=description["classes"],
+            framework="numpy",
+            encode=self._encode_prepared if prepare else self._encode_as_is,
+            name=description["name"],
+        )
+        self.native = native
+        self.digest = hashlib.sha256(weights).hexdigest()
+        self.synonyms = description.get("synonyms", {})
+        self.temperature = float(description.get("temperature", 1.0))
+        self.preparation = "centred, 26 pixels" if prepare else "none"
+        knots = description.get("weighting")
+        if knots is not None:
+            self.weighting = np.interp(np.arange(len(self.schedule)), knots["timesteps"], knots["weights"])
+        self._threshold = float(description.get("world", {}).get("threshold", np.inf))
+
+    def judge(self, loss: float) -> str | None:
+        if loss <= self._threshold:
+            return None
+        return (
+            f"the picture is unlike anything {self.name!r} was trained on (loss {loss:.3g}, its own pictures stay below "
+            f"{self._threshold:.3g}): the answer means little"
+        )
+
+    def _predict(
+        self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        from ..threads import backend
+
+        assert self.native is not None
+        return self.native.forward(x_t, np.asarray(t, np.float64), cond, backend=backend())
+
+    def _encode_prepared(self, image: Any) -> tuple[NDArray[np.float32], Preparation]:
+        return prepare(to_grey(image))
+
+    def _encode_as_is(self, image: Any) -> NDArray[np.float32]:
+        grey = to_grey(image)
+        if grey.shape != (SIZE, SIZE):
+            raise ShapeError(f"image has shape {grey.shape}, must be ({SIZE}, {SIZE}) without preparation")
+        return 2.0 * grey[None] - 1.0
+
+
+def _schedule(description: dict[str, Any]) -> Schedule:
+    kind, n = description.get("kind"), description.get("n")
+    if kind != "squaredcos_cap_v2":
+        raise WeightsError(f"the model's schedule is {kind!r}, which is not known")
+    return Schedule.squaredcos_cap_v2(n)  # type: ignore[arg-type]

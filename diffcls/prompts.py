@@ -1,0 +1,150 @@
+"""From prompts to classes and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .denoiser import Denoiser
+from .errors import DTypeError, InputError, UnknownClassError
+
+Template = str | Callable[[str], str]
+Templates = Template | Sequence[Template] | None
+
+
+@dataclass(frozen=True)
+class Arms:
+    """What races (csrc/method/race.h): arm a is of class ``class_of_arm[a]`` and asks ``conditions[offset[a]:offset[a + 1]]``."""
+
+    classes: list[str]
+    class_of_arm: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    conditions: NDArray[np.int64]
+
+    @property
+    def cost_of_arm(self) -> NDArray[np.int64]:
+        return np.diff(self.offset)
+
+
+def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -> Arms:
+    """Classes in the caller's order and the conditions of their prompts.
+
+    Raises
+    ------
+    ValueError
+        No class, an empty or doubled one, or one that the model does not know.
+    """
+    if pool not in ("min", "mean", "logmeanexp"):
+        raise InputError(f"pool is {pool!r}, must be 'min', 'mean' or 'logmeanexp'")
+    asked = _by_class(denoiser, prompts)
+    known = _vocabulary(denoiser)
+    conditions = []
+    for label, words in asked.items():
+        variants = [variant for word in words for variant in _apply(templates, word)]
+        conditions.append([_look_up(denoiser, known, variant) for variant in variants])
+        if len(set(conditions[-1])) < len(variants) and templates is None:
+            raise InputError(f"two prompts of class {label!r} mean the same class of the model: {', '.join(map(str, words))}")
+    _refuse_shared(asked, conditions)
+    classes = list(asked)
+    if pool == "min":
+        class_of_arm = [index for index, ids in enumerate(conditions) for _ in ids]
+        sizes = [1] * len(class_of_arm)
+    else:
+        class_of_arm = list(range(len(classes)))
+        sizes = [len(ids) for ids in conditions]
+    return Arms(
+        classes,
+        np.array(class_of_arm, np.int64),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        np.array([condition for ids in conditions for condition in ids], np.int64),
+    )
+
+
+def _by_class(denoiser: Denoiser, prompts: Any) -> dict[str, list[Any]]:
+    """Label to its prompts."""
+    if prompts is None:
+        return {name: [index] for index, name in enumerate(denoiser.class_names)}
+    if isinstance(prompts, Mapping):
+        asked = {str(label): _as_list(value) for label, value in prompts.items()}
+        for label, words in asked.items():
+            if not words:
+                raise InputError(f"class {label!r} has no prompt")
+    else:
+        if isinstance(prompts, str) or not isinstance(prompts, (Sequence, np.ndarray)):
+            raise DTypeError(f"prompts is {prompts!r}, must be a list of classes or a mapping of class to prompts")
+        asked = {}
+        for prompt in prompts:
+            label = denoiser.class_names[prompt] if _is_id(prompt, denoiser) else str(prompt)
+            if label in asked:
+                raise InputError(f"prompt {label!r} stands twice")
+            asked[label] = [prompt]
+    if not asked:
+        raise InputError("prompts is empty, must name one class or more")
+    for label, words in asked.items():
+        if any(isinstance(word, str) and not word.strip() for word in (label, *words)):
+            raise InputError("a prompt is empty")
+    return asked
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_id(prompt: Any, denoiser: Denoiser) -> bool:
+    if isinstance(prompt, bool) or not isinstance(prompt, (int, np.integer)):
+        return False
+    if not 0 <= prompt < denoiser.n_classes:
+        raise UnknownClassError(f"class id {prompt} is not one of the model's, 0 to {denoiser.n_classes - 1}")
+    return True
+
+
+def _apply(templates: Templates, word: Any) -> list[Any]:
+    if templates is None or not isinstance(word, str):
+        return [word]
+    listed = [templates] if isinstance(templates, str) or callable(templates) else list(templates)
+    if not listed:
+        raise InputError("templates is empty")
+    for template in listed:
+        if isinstance(template, str) and "{}" not in template:
+            raise InputError(f"template {template!r} has no {{}} for the class")
+    return [template.format(word) if isinstance(template, str) else template(word) for template in listed]
+
+
+def _vocabulary(denoiser: Denoiser) -> dict[str, list[int]]:
+    """Lower-case word to the ids it may mean; a class's own name means that class alone."""
+    known: dict[str, list[int]] = {}
+    for index, name in enumerate(denoiser.class_names):
+        for word in denoiser.synonyms.get(name, ()):
+            known.setdefault(word.casefold(), []).append(index)
+    for index, name in enumerate(denoiser.class_names):
+        known[name.casefold()] = [index]
+    return known
+
+
+def _look_up(denoiser: Denoiser, known: dict[str, list[int]], word: Any) -> int:
+    if _is_id(word, denoiser):
+        return int(word)
+    ids = known.get(str(word).strip().casefold(), [])
+    if len(ids) == 1:
+        return ids[0]
+    names = denoiser.class_names
+    if ids:
+        raise UnknownClassError(f"{word!r} may mean {', '.join(repr(names[i]) for i in ids)}; say which")
+    shown = ", ".join(names[:24]) + (", ..." if len(names) > 24 else "")
+    raise UnknownClassError(
+        f"{word!r} is not a class of {denoiser.name!r}, which knows: {shown}. Other classes need another model (model=...)"
+    )
+
+
+def _refuse_shared(asked: Mapping[str, Sequence[Any]], conditions: Sequence[Sequence[int]]) -> None:
+    """Two classes with one condition would tie for ever."""
+    owner: dict[int, str] = {}
+    for label, ids in zip(asked, conditions, strict=True):
+        for condition in set(ids):
+            if condition in owner:
+                raise InputError(f"prompts {owner[condition]!r} and {label!r} mean the same class of the model")
+            owner[condition] = label

@@ -1,0 +1,255 @@
+"""What a classification says, in several forms."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MissingExtraError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """One picture's classification.  Losses are the data; probabilities are a view of them.
+
+    Attributes
+    ----------
+    classes : list of str, (K,)
+        In the caller's order.
+    label, index : str, int
+        The winner; ties go to the lowest index.
+    losses, stderr : (K,) float64
+        Weighted mean loss and its standard error, as of the class's last trial.
+    excess : (K,) float64
+        Mean loss above the winner's over the trials that both have.
+    n_trials, alive : (K,) int64, bool
+        Trials evaluated; still in the race at the end.
+    probabilities : (K,) float64
+        ``softmax(log prior - excess / temperature)``: uncalibrated unless the temperature was fitted.
+    n_evals : int
+        Denoiser evaluations spent.
+    status : {"decided", "pool_exhausted", "budget"}
+    p_disagree : float
+        Estimated chance that the full pool would decide otherwise.
+    trace : list of dict
+        A round: n_trials, n_alive, n_evals, cumulative.
+    errors : (K, S) float64 or None
+        With ``keep_errors=True``: unweighted error of each trial, NaN where not evaluated.
+    warnings : list of str
+    run : dict
+        Enough to repeat it.
+    """
+
+    classes: list[str]
+    index: int
+    losses: Floats
+    stderr: Floats
+    excess: Floats
+    n_trials: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    probabilities: Floats
+    n_evals: int
+    status: str
+    p_disagree: float
+    trace: list[dict[str, int]]
+    errors: Floats | None
+    run: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.classes[self.index]
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Class indices, best first: the winner, then by probability; ties in the caller's order."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        return np.concatenate([[self.index], order[order != self.index]])
+
+    def to_list(self, top_k: int | None = None) -> list[dict[str, Any]]:
+        """``[{"label": ..., "score": ...}, ...]``, best first, as Hugging Face pipelines give it."""
+        return [{"label": self.classes[i], "score": float(self.probabilities[i])} for i in self.ranking()[:top_k]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python objects, ready for json (NaN stays NaN)."""
+        return {
+            "label": self.label,
+            "index": self.index,
+            "classes": list(self.classes),
+            **{name: getattr(self, name).tolist() for name in _COLUMNS},
+            "n_evals": self.n_evals,
+            "status": self.status,
+            "p_disagree": self.p_disagree,
+            "trace": self.trace,
+            "warnings": list(self.warnings),
+            "run": self.run,
+        }
+
+    def to_arrow(self) -> Any:
+        """A pyarrow table, one row a class."""
+        pa = _pyarrow()
+        return pa.table({"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}})
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """The elimination curve: an `EliminationDisplay` (needs matplotlib)."""
+        from .plotting import EliminationDisplay
+
+        return EliminationDisplay.from_result(self, ax=ax, **kwargs)
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({self.label!r}, probability {self.probabilities[self.index]:.3f}, {self.n_evals} evaluations, "
+            f"{self.status})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for i in self.ranking()[:20]:
+            bar = f'<div style="background:#4477aa;height:0.8em;width:{100 * self.probabilities[i]:.1f}%"></div>'
+            cells = (
+                html.escape(self.classes[i]), f"{self.probabilities[i]:.3f}", bar,
+                f"{self.losses[i]:.5g} ± {self.stderr[i]:.2g}", str(self.n_trials[i]),
+            )  # fmt: skip
+            style = ' style="font-weight:bold"' if i == self.index else ""
+            rows.append(f"<tr{style}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        notes = "".join(f"<p>{html.escape(text)}</p>" for text in self.warnings)
+        return (
+            f"<div><p>{html.escape(self.label)}: {self.n_evals} evaluations, {self.status}</p>{notes}"
+            '<table><tr><th>class</th><th>probability</th><th style="width:8em"></th><th>loss</th><th>trials</th></tr>'
+            + "".join(rows)
+            + "</table></div>"
+        )
+
+
+_COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
+
+
+class Results(Sequence[Result]):
+    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first."""
+
+    def __init__(self, results: Sequence[Result], classes: Sequence[str]) -> None:
+        self._results = list(results)
+        self.classes = list(classes)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Results: ...
+    def __getitem__(self, index: int | slice) -> Result | Results:
+        if isinstance(index, slice):
+            return Results(self._results[index], self.classes)
+        return self._results[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self._results)
+
+    def _stack(self, name: str, dtype: Any) -> NDArray[Any]:
+        rows = [getattr(result, name) for result in self._results]
+        return np.array(rows, dtype).reshape(len(rows), *np.shape(rows[0]) if rows else (len(self.classes),))
+
+    @property
+    def label(self) -> list[str]:
+        return [result.label for result in self._results]
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        return np.array([result.index for result in self._results], np.int64)
+
+    @property
+    def losses(self) -> Floats:
+        return self._stack("losses", np.float64)
+
+    @property
+    def stderr(self) -> Floats:
+        return self._stack("stderr", np.float64)
+
+    @property
+    def excess(self) -> Floats:
+        return self._stack("excess", np.float64)
+
+    @property
+    def n_trials(self) -> NDArray[np.int64]:
+        return self._stack("n_trials", np.int64)
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        return self._stack("alive", np.bool_)
+
+    @property
+    def probabilities(self) -> Floats:
+        return self._stack("probabilities", np.float64)
+
+    @property
+    def n_evals(self) -> NDArray[np.int64]:
+        return np.array([result.n_evals for result in self._results], np.int64)
+
+    @property
+    def p_disagree(self) -> Floats:
+        return np.array([result.p_disagree for result in self._results], np.float64)
+
+    @property
+    def status(self) -> list[str]:
+        return [result.status for result in self._results]
+
+    @property
+    def trace(self) -> list[list[dict[str, int]]]:
+        return [result.trace for result in self._results]
+
+    @property
+    def errors(self) -> list[Floats | None]:
+        return [result.errors for result in self._results]
+
+    @property
+    def warnings(self) -> list[list[str]]:
+        return [result.warnings for result in self._results]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return dict(self._results[0].run) if self._results else {}
+
+    def to_list(self, top_k: int | None = None) -> list[list[dict[str, Any]]]:
+        return [result.to_list(top_k) for result in self._results]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.classes, "results": [result.to_dict() for result in self._results]}
+
+    def to_arrow(self) -> Any:
+        """A pyarrow table, one row a picture; arrays are lists."""
+        pa = _pyarrow()
+        columns: Mapping[str, Any] = {
+            "label": self.label,
+            **{name: list(getattr(self, name)) for name in _COLUMNS},
+            "n_evals": self.n_evals,
+            "status": self.status,
+            "p_disagree": self.p_disagree,
+        }
+        return pa.table(dict(columns))
+
+    def __repr__(self) -> str:
+        mean = float(self.n_evals.mean()) if self._results else 0.0
+        return f"Results({len(self)} pictures, {len(self.classes)} classes, {mean:.0f} evaluations each)"
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise MissingExtraError("to_arrow needs pyarrow: pip install 'diffcls[results]'") from None
+    return pyarrow
+
+
+def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
+    """``softmax(log_prior - excess / temperature)``, (K,); a class without a trial gets 0."""
+    with np.errstate(over="ignore"):
+        logits = np.where(np.isnan(excess), -np.inf, log_prior - excess / temperature)
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum(), np.float64)

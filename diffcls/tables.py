@@ -1,0 +1,110 @@
+"""Error tables, and replaying a policy on one: the same C race as live, without a denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .errors import InputError
+from .policies import Policy, describe
+from .result import Result, Results, probabilities
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTable:
+    """Unweighted errors of every class at every trial.
+
+    Attributes
+    ----------
+    errors : (N, K, S) float64
+    trials : dict of (S,) arrays
+        timestep, noise_index, eps_sign, weight.
+    classes : list of str, (K,)
+    run : dict
+    """
+
+    errors: NDArray[np.float64]
+    trials: _core.Trials
+    classes: list[str]
+    run: dict[str, Any]
+    classifier: Classifier
+
+    @property
+    def timesteps(self) -> NDArray[np.int64]:
+        """(S,) row of the schedule of each trial."""
+        return self.trials["timestep"].astype(np.int64)
+
+    def __repr__(self) -> str:
+        n, k, s = self.errors.shape
+        return f"ErrorTable({n} pictures, {k} classes, {s} trials)"
+
+
+def replay(table: ErrorTable, policy: Policy) -> Results:
+    """What `policy` would have decided from the table's errors; no denoiser is asked.
+
+    Raises
+    ------
+    ValueError
+        The policy makes a trial that the table does not have.
+    """
+    classifier = table.classifier
+    lowered = classifier._lower(policy)
+    columns = _find(lowered.trials, table.trials)
+    cost = classifier.arms.cost_of_arm
+    run = {**table.run, "policy": describe(policy)}
+    results = []
+    for errors in table.errors:
+        race = _core.replay(
+            errors[:, columns],
+            n_classes=len(table.classes),
+            class_of_arm=classifier.arms.class_of_arm,
+            cost_of_arm=cost,
+            trials=lowered.trials,
+            policy=lowered.policy,
+        )
+        results.append(_result(race, classifier, run))
+    return Results(results, table.classes)
+
+
+def _find(wanted: _core.Trials, stored: _core.Trials) -> NDArray[np.int64]:
+    """Column of each wanted trial."""
+
+    def keys(trials: _core.Trials) -> list[tuple[Any, ...]]:
+        return list(
+            zip(trials["timestep"].tolist(), trials["noise_index"].tolist(), trials["eps_sign"].tolist(), strict=True)
+        )
+
+    column = {key: i for i, key in enumerate(keys(stored))}
+    missing = [key for key in keys(wanted) if key not in column]
+    if missing:
+        timestep, noise_index, _ = missing[0]
+        raise InputError(
+            f"the table lacks {len(missing)} trials of the policy, first timestep {timestep} with noise {noise_index}"
+        )
+    return np.array([column[key] for key in keys(wanted)], np.int64)
+
+
+def _result(race: _core.RaceResult, classifier: Classifier, run: dict[str, Any]) -> Result:
+    return Result(
+        classes=classifier.classes,
+        index=race["index"],
+        losses=race["losses"],
+        stderr=race["stderr"],
+        excess=race["excess"],
+        n_trials=race["n_trials"],
+        alive=race["alive"],
+        probabilities=probabilities(race["excess"], classifier.log_prior, classifier.temperature),
+        n_evals=race["n_evals"],
+        status=race["status"],
+        p_disagree=race["p_disagree"],
+        trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
+        errors=None,
+        run=run,
+    )
