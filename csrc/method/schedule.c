@@ -62,14 +62,16 @@ dc_status dc_schedule_from_alphas_cumprod(double *alpha, double *sigma, const do
                                           dc_error *err)
 {
     dc_status status = check_length(n, err);
+    double previous = INFINITY;
     for (int64_t i = 0; status == DC_OK && i < n; i++) {
         double bar = alphas_cumprod[i];
         if (!(bar >= 0.0 && bar <= 1.0))
             return dc_error_set(err, DC_ERR_VALUE, "alphas_cumprod[%lld] is %g, must be in [0, 1]", (long long)i, bar);
-        if (i > 0 && !(bar < alphas_cumprod[i - 1]))
+        if (!(bar < previous))
             return dc_error_set(err, DC_ERR_VALUE,
                                 "alphas_cumprod[%lld] is %.17g, must be below alphas_cumprod[%lld] = %.17g", (long long)i,
-                                bar, (long long)(i - 1), alphas_cumprod[i - 1]);
+                                bar, (long long)(i - 1), previous);
+        previous = bar;
         alpha[i] = sqrt(bar);
         sigma[i] = sqrt(1.0 - bar);
     }

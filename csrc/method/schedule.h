@@ -35,7 +35,8 @@ DC_MUST_USE dc_status dc_schedule_betas_squaredcos(double *betas, int64_t n, dc_
 /* alphas_cumprod (n,) from betas (n,); in place is fine. */
 void dc_schedule_alphas_cumprod(double *alphas_cumprod, const double *betas, int64_t n);
 
-/* alpha = sqrt(abar), sigma = sqrt(1 - abar); abar must be in [0, 1], strictly decreasing. */
+/* alpha = sqrt(abar), sigma = sqrt(1 - abar); abar must be in [0, 1], strictly decreasing; it may be
+ * either output's array. */
 DC_MUST_USE dc_status dc_schedule_from_alphas_cumprod(double *alpha, double *sigma, const double *alphas_cumprod,
                                                       int64_t n, dc_error *err);
 /* Rectified flow: s_i = shift u / (1 + (shift - 1) u), u = (i + 1) / n; alpha = 1 - s, sigma = s, time = s * n
