@@ -14,22 +14,30 @@
 
 #define DC_STREAM 0xdc010000u /* "diffcls, version 1"; its low half is free for the block's high word */
 
+/* Multipliers and key increments of the paper's table 2: the golden ratio, and sqrt(3) - 1. */
+#define DC_PHILOX_ROUNDS 10
+#define DC_PHILOX_M0 0xd2511f53u
+#define DC_PHILOX_M1 0xcd9e8d57u
+#define DC_PHILOX_BUMP0 0x9e3779b9u
+#define DC_PHILOX_BUMP1 0xbb67ae85u
+
 typedef struct dc_words {
     uint32_t w0, w1, w2, w3;
 } dc_words;
 
 DC_HD dc_words dc_philox4x32(dc_words counter, uint32_t key0, uint32_t key1)
 {
-    for (int round = 0; round < 10; round++) {
-        uint64_t product0 = (uint64_t)0xd2511f53u * counter.w0, product1 = (uint64_t)0xcd9e8d57u * counter.w2;
+    for (int round = 0; round < DC_PHILOX_ROUNDS; round++) {
+        uint64_t product0 = (uint64_t)DC_PHILOX_M0 * counter.w0;
+        uint64_t product1 = (uint64_t)DC_PHILOX_M1 * counter.w2;
         dc_words next;
         next.w0 = (uint32_t)(product1 >> 32) ^ counter.w1 ^ key0;
         next.w1 = (uint32_t)product1;
         next.w2 = (uint32_t)(product0 >> 32) ^ counter.w3 ^ key1;
         next.w3 = (uint32_t)product0;
         counter = next;
-        key0 += 0x9e3779b9u; /* the golden ratio, and sqrt(3) - 1 */
-        key1 += 0xbb67ae85u;
+        key0 += DC_PHILOX_BUMP0;
+        key1 += DC_PHILOX_BUMP1;
     }
     return counter;
 }
