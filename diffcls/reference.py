@@ -114,7 +114,8 @@ def eps_error(prediction: Floats, target: Floats, loss: str = "l2", delta: float
     elif loss == "l1":
         terms = size
     else:
-        terms = np.where(size <= d, F32(0.5) * (size * size), d * (size + F32(-0.5) * d))
+        least = np.where(size < d, size, d)
+        terms = least * (size + F32(-0.5) * least)
     padded = np.zeros((n_rows, -(-n_elem // BLOCK) * BLOCK), F32)
     padded[:, :n_elem] = terms
     steps = padded.reshape(n_rows, -1, BLOCK // LANES, LANES)

@@ -21,15 +21,19 @@ static inline float dc_bfloat16_to_float(uint16_t bits)
     return value;
 }
 
+/* Without a branch, so that loops of it become vectors. */
 static inline float dc_float16_to_float(uint16_t bits)
 {
-    uint32_t sign = (uint32_t)(bits & 0x8000u) << 16, exponent = (bits >> 10) & 0x1fu, mantissa = bits & 0x3ffu, wide;
-    float value;
-    if (exponent == 0) { /* zero or subnormal: mantissa * 2^-24 is exact in float32 */
-        value = (float)mantissa * 0x1p-24f;
-        return sign ? -value : value;
-    }
-    wide = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | mantissa << 13;
+    uint32_t sign = (uint32_t)(bits & 0x8000u) << 16, rest = (uint32_t)(bits & 0x7fffu) << 13, wide;
+    uint32_t full = rest >= 31u << 23 ? 112u << 23 : 0; /* infinity and NaN keep a full exponent */
+    uint32_t tiny = rest < 1u << 23 ? 113u << 23 : 0;   /* zero and subnormal: (2^-14 + mantissa 2^-24) - 2^-14, exact */
+    float value, excess;
+    wide = rest + full + (tiny != 0 ? tiny : 112u << 23);
+    memcpy(&value, &wide, sizeof value);
+    memcpy(&excess, &tiny, sizeof excess);
+    value -= excess;
+    memcpy(&wide, &value, sizeof wide);
+    wide |= sign;
     memcpy(&value, &wide, sizeof value);
     return value;
 }

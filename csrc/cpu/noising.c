@@ -4,30 +4,48 @@
 #include "cpu/groups.h"
 
 typedef struct noising_task {
-    const dc_backend *backend;
+    const dc_cpu *cpu;
     float *x_t;
-    const dc_group *groups;
     int64_t n_elem;
 } noising_task;
 
-static void noising_group(void *argument, int64_t index)
+DC_INLINE void noising_rows(const noising_task *task, const dc_group *group, int64_t first_row, int64_t n_rows)
 {
-    const noising_task *task = argument;
-    const dc_group *group = &task->groups[index];
-    float *x_t = task->x_t + dc_group_first_row(task->groups, index) * task->n_elem;
+    int64_t n_elem = task->n_elem;
+    float *row = task->x_t + first_row * n_elem;
     float alpha = group->alpha, sigma = group->sigma * group->eps_sign, tile[DC_TILE];
-    for (int64_t first = 0; first < task->n_elem; first += DC_TILE) {
-        int64_t count = task->n_elem - first < DC_TILE ? task->n_elem - first : DC_TILE;
-        const float *eps = dc_group_eps(task->backend->context, tile, group, first, count);
+    for (int64_t first = 0; first < n_elem; first += DC_TILE) {
+        int64_t count = n_elem - first < DC_TILE ? n_elem - first : DC_TILE;
+        const float *eps = dc_group_eps(task->cpu, tile, group, first, count), *x_start = group->x_start + first;
+        float *restrict x_t = row + first;
         for (int64_t e = 0; e < count; e++)
-            x_t[first + e] = dc_mix(alpha, group->x_start[first + e], sigma, eps[e]);
+            x_t[e] = dc_mix(alpha, x_start[e], sigma, eps[e]);
+        for (int64_t copy = 1; copy < n_rows; copy++)
+            memcpy(x_t + copy * n_elem, x_t, (size_t)count * sizeof *x_t);
     }
-    for (int64_t row = 1; row < group->n_rows; row++)
-        memcpy(x_t + row * task->n_elem, x_t, (size_t)task->n_elem * sizeof *x_t);
+}
+
+static void noising_rows_scalar(const void *task, const dc_group *group, int64_t first_row, int64_t n_rows)
+{
+    noising_rows(task, group, first_row, n_rows);
+}
+
+DC_TARGET_AVX2 static void noising_rows_avx2(const void *task, const dc_group *group, int64_t first_row, int64_t n_rows)
+{
+    noising_rows(task, group, first_row, n_rows);
+}
+
+DC_TARGET_AVX512 static void noising_rows_avx512(const void *task, const dc_group *group, int64_t first_row,
+                                                 int64_t n_rows)
+{
+    noising_rows(task, group, first_row, n_rows);
 }
 
 void dc_noising_cpu(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem)
 {
-    noising_task task = {self, x_t, groups, n_elem};
-    dc_groups_run(self, noising_group, &task, groups, n_groups, n_elem);
+    noising_task task = {self->context, x_t, n_elem};
+    dc_rows_fn rows = task.cpu->simd == DC_SIMD_AVX512 ? noising_rows_avx512
+                      : task.cpu->simd == DC_SIMD_AVX2 ? noising_rows_avx2
+                                                       : noising_rows_scalar;
+    dc_groups_run(self, rows, &task, groups, n_groups, n_elem);
 }

@@ -25,14 +25,15 @@ DC_HD float dc_loss_l2(float difference)
 
 DC_HD float dc_loss_l1(float difference)
 {
-    return difference < 0.0f ? -difference : difference;
+    return fabsf(difference);
 }
 
-/* Quadratic within delta, linear outside: torch.nn.functional.huber_loss. */
+/* Quadratic within delta, linear outside: torch.nn.functional.huber_loss.  With m = min(|d|, delta) both branches are
+ * m (|d| - m / 2). */
 DC_HD float dc_loss_huber(float difference, float delta)
 {
-    float size = dc_loss_l1(difference);
-    return size <= delta ? DC_MUL(0.5f, DC_MUL(size, size)) : DC_MUL(delta, DC_ADD(size, DC_MUL(-0.5f, delta)));
+    float size = fabsf(difference), m = size < delta ? size : delta;
+    return DC_MUL(m, DC_ADD(size, DC_MUL(-0.5f, m)));
 }
 
 #endif
