@@ -82,12 +82,6 @@ def test_threads_change_nothing():
     assert np.array_equal(normal(N + 3, seed=4, n_threads=3), normal(N + 3, seed=4))
 
 
-def test_float64_output_holds_the_same_numbers():
-    out = np.empty(1001)
-    _core.normal(out, seed=1, noise_index=2, timestep=3, first=4, backend=_core.Cpu())
-    assert np.array_equal(out, normal(1001, seed=1, noise_index=2, timestep=3, first=4).astype(np.float64))
-
-
 # ---------------------------------------------------------------------------------------------------------- normality
 
 

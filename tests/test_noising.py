@@ -19,10 +19,11 @@ def coefficients(n):
 
 
 def add_noise(x_start, alpha, sigma, *, simd="auto", n_threads=1, **noise):
-    out = np.full(x_start.shape, np.nan, np.float32)
+    rows = x_start.reshape(len(x_start), -1)
+    out = np.full(rows.shape, np.nan, np.float32)
     options = {"eps": None, "seed": 0, "noise_index": None, "timestep": None, **noise}
-    _core.add_noise(out, x_start, alpha, sigma, **options, backend=_core.Cpu(simd=simd, n_threads=n_threads))
-    return out
+    _core.add_noise(out, rows, alpha, sigma, **options, backend=_core.Cpu(simd=simd, n_threads=n_threads))
+    return out.reshape(x_start.shape)
 
 
 def check_against_float64(x_t, x_start, alpha, sigma, eps):
@@ -40,7 +41,8 @@ def check_against_float64(x_t, x_start, alpha, sigma, eps):
 def test_made_noise(shape, simd):
     rng = np.random.default_rng(0)
     x_start, (alpha, sigma) = rng.uniform(-1, 1, shape).astype(np.float32), coefficients(shape[0])
-    index, timestep = np.arange(shape[0]) + 5, np.arange(shape[0]) * 7
+    index = np.arange(5, 5 + shape[0], dtype=np.uint32)
+    timestep = index * np.uint32(7)
     x_t = add_noise(x_start, alpha, sigma, seed=2**40 + 1, noise_index=index, timestep=timestep, simd=simd)
     rows = [reference.normal(2**40 + 1, i, t, 0, x_start[0].size) for i, t in zip(index, timestep, strict=True)]
     eps = np.stack(rows).reshape(shape)
@@ -71,7 +73,7 @@ def test_threads_change_nothing():
     """Large enough for the pool; rows alone and together are the same too."""
     x_start = np.random.default_rng(0).uniform(-1, 1, (40, 4096)).astype(np.float32)
     alpha, sigma = coefficients(40)
-    index = np.arange(40)
+    index = np.arange(40, dtype=np.uint32)
     one = add_noise(x_start, alpha, sigma, seed=3, noise_index=index, timestep=index)
     assert np.array_equal(one, add_noise(x_start, alpha, sigma, seed=3, noise_index=index, timestep=index, n_threads=3))
     for row in (0, 17, 39):
@@ -85,7 +87,7 @@ def test_threads_change_nothing():
 def test_ends_of_the_schedule():
     """alpha = 1, sigma = 0 gives x_start itself; alpha = 0, sigma = 1 gives eps itself."""
     x_start = np.random.default_rng(1).uniform(-1, 1, (2, 100)).astype(np.float32)
-    zero = np.zeros(2, np.int64)
+    zero = np.zeros(2, np.uint32)
     x_t = add_noise(x_start, np.array([1.0, 0.0]), np.array([0.0, 1.0]), seed=6, noise_index=zero, timestep=zero)
     assert np.array_equal(x_t[0], x_start[0])
     assert np.array_equal(x_t[1], reference.normal(6, 0, 0, 0, 100))
