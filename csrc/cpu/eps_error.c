@@ -51,26 +51,37 @@ DC_INLINE double tile_error(const float *prediction, const float *target, int64_
     return sum[0];
 }
 
-/* `count` elements of a row from `first` on as float32: in place, or converted into tile (DC_TILE,). */
+/* `count` elements of a row from `first` on as float32: in place, or converted into tile (DC_TILE,).  Data of foreign
+ * frameworks may stand at any address. */
 DC_INLINE const float *prediction_tile(float *restrict tile, const dc_prediction *prediction, int64_t row,
                                        int64_t first, int64_t count)
 {
-    const char *data = (const char *)prediction->data +
-                       (row * prediction->row_stride + first) * (int64_t)dc_dtype_bytes(prediction->dtype);
-    if (prediction->dtype == DC_FLOAT64) {
-        const double *values = (const double *)(const void *)data;
-        for (int64_t e = 0; e < count; e++)
-            tile[e] = (float)values[e];
-    } else if (prediction->dtype == DC_FLOAT16) {
-        const uint16_t *bits = (const uint16_t *)(const void *)data;
-        for (int64_t e = 0; e < count; e++)
-            tile[e] = dc_float16_to_float(bits[e]);
-    } else if (prediction->dtype == DC_BFLOAT16) {
-        const uint16_t *bits = (const uint16_t *)(const void *)data;
-        for (int64_t e = 0; e < count; e++)
-            tile[e] = dc_bfloat16_to_float(bits[e]);
+    dc_dtype dtype = prediction->dtype;
+    int64_t item_bytes = (int64_t)dc_dtype_bytes(dtype);
+    const char *data = (const char *)prediction->data + (row * prediction->row_stride + first) * item_bytes;
+    double value;
+    uint16_t bits;
+    if (dtype == DC_FLOAT32 && (uintptr_t)data % sizeof(float) == 0)
+        return (const float *)(const void *)data;
+    if (dtype == DC_FLOAT32) {
+        memcpy(tile, data, (size_t)(count * item_bytes));
+    } else if (dtype == DC_FLOAT64) {
+        for (int64_t e = 0; e < count; e++) {
+            memcpy(&value, data + e * 8, sizeof value);
+            tile[e] = (float)value;
+        }
+    } else if (dtype == DC_FLOAT16) {
+        for (int64_t e = 0; e < count; e++) {
+            memcpy(&bits, data + e * 2, sizeof bits);
+            tile[e] = dc_float16_to_float(bits);
+        }
+    } else {
+        for (int64_t e = 0; e < count; e++) {
+            memcpy(&bits, data + e * 2, sizeof bits);
+            tile[e] = dc_bfloat16_to_float(bits);
+        }
     }
-    return prediction->dtype == DC_FLOAT32 ? (const float *)(const void *)data : tile;
+    return tile;
 }
 
 /* target (count,), with zeros up to the next multiple of LANES. */

@@ -78,9 +78,10 @@ static uint16_t float16_bits(float value)
     return value == 0.0f ? 0 : (uint16_t)(sign | ((bits >> 23 & 0xffu) - 112) << 10 | (bits >> 13 & 0x3ffu));
 }
 
-static void *convert(const float *values, int64_t n, dc_dtype dtype)
+/* At an odd address where offset is 1; free out - offset. */
+static char *convert(const float *values, int64_t n, dc_dtype dtype, int offset)
 {
-    char *out = malloc((size_t)n * dc_dtype_bytes(dtype));
+    char *out = (char *)malloc((size_t)n * dc_dtype_bytes(dtype) + (size_t)offset) + offset;
     for (int64_t i = 0; i < n; i++) {
         double wide = values[i];
         uint16_t half = dtype == DC_FLOAT16 ? float16_bits(values[i]) : upper_half(values[i]);
@@ -154,7 +155,8 @@ static void test_size(dc_backend **backends, int n, int64_t n_elem, int64_t row_
 {
     problem p = problem_new(backends[0], n_elem, row_stride);
     for (int t = 0; t < 4; t++) {
-        void *data = convert(p.values, p.n_rows * row_stride, DTYPES[t]);
+        int offset = (int)(n_elem % 2);
+        char *data = convert(p.values, p.n_rows * row_stride, DTYPES[t], offset);
         dc_prediction prediction = {data, DTYPES[t], row_stride};
         for (int l = 0; l < 3; l++) {
             for (int i = 0; i < n; i++) {
@@ -167,7 +169,7 @@ static void test_size(dc_backend **backends, int n, int64_t n_elem, int64_t row_
                     CHECK(errors[r] == POISON);
             }
         }
-        free(data);
+        free(data - offset);
     }
     problem_clear(&p);
 }
