@@ -1,0 +1,134 @@
+"""The command line: ``diffcls classify | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import DiffclsError, OutOfWorldWarning
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; prints to stdout, mistakes in one line to stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (DiffclsError, OSError) as error:
+        print(f"diffcls: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("diffcls: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diffcls", description="Classify pictures with a conditional diffusion model (Li et al., ICCV 2023)."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    classify = commands.add_parser("classify", help="classify pictures", description="Classify pictures.")
+    classify.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    classify.add_argument("--prompts", nargs="+", metavar="CLASS", help="classes to choose from (default: all of the model's)")
+    classify.add_argument("--model", help="name of an embedded model (default: %(default)s)", default="digits-and-clothes")
+    classify.add_argument("--risk", type=float, default=0.02, help="level of the race's test (default: %(default)s)")
+    classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
+    classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    classify.add_argument("--top", type=int, default=3, metavar="K", help="classes to print (default: %(default)s)")
+    classify.add_argument("--json", action="store_true", help="print everything as json")
+    classify.set_defaults(run=_classify)
+
+    models = commands.add_parser("models", help="list embedded models", description="List embedded models.")
+    models.add_argument("--json", action="store_true", help="print as json")
+    models.set_defaults(run=_models)
+
+    info = commands.add_parser("info", help="versions and machine", description="Versions and machine, for a bug report.")
+    info.add_argument("--json", action="store_true", help="print as json")
+    info.set_defaults(run=_info)
+
+    demo = commands.add_parser("demo", help="classify the bundled pictures", description="Classify the bundled pictures.")
+    demo.add_argument("--out", type=Path, default=Path("demo.png"), help="contact sheet to write (default: %(default)s)")
+    demo.add_argument("--json", action="store_true", help="print the figures as json after the table")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from .classifier import Classifier
+    from .policies import Fixed, Race
+
+    policy = Fixed(options.full) if options.full is not None else Race(risk=options.risk)
+    classifier = Classifier(options.model, options.prompts, policy=policy, seed=options.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfWorldWarning)  # printed below, with the picture's name
+        results = list(classifier(options.images))
+    if options.json:
+        print(json.dumps([{"image": name, **_plain(r.to_dict())} for name, r in zip(options.images, results, strict=True)]))
+        return
+    for name, result in zip(options.images, results, strict=True):
+        best = ", ".join(f"{entry['label']} {entry['score']:.3f}" for entry in result.to_list(options.top))
+        print(f"{name}: {best}  ({result.n_evals} evaluations, {result.status})")
+        for warning in result.warnings:
+            print(f"{name}: {warning}", file=sys.stderr)
+
+
+def _plain(value: Any) -> Any:
+    """NaN is no json: null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _models(options: argparse.Namespace) -> None:
+    from .models.registry import list_models
+
+    found = list_models()
+    if options.json:
+        print(json.dumps(found))
+        return
+    for entry in found:
+        print(f"{entry['name']}  ({entry['licence']}, {entry['bytes'] / 1e6:.1f} MB)")
+        print(f"  classes: {', '.join(entry['classes'])}")
+        for question, share in entry["accuracy"].items():
+            print(f"  accuracy, {question}: {share:.2%}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from . import __version__, _core
+    from .threads import backend
+
+    cpu = backend()
+    facts = {
+        "diffcls": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "instruction sets": list(_core.Cpu.available()),
+        "used": cpu.simd,
+        "threads": cpu.n_threads,
+    }
+    if options.json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import run
+
+    figures = run(options.out)
+    if options.json:
+        print(json.dumps(figures))

@@ -1,0 +1,135 @@
+"""Plots in scikit-learn's Display style: data in, `plot(ax=)` draws and returns the Display.  Needs matplotlib."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MissingExtraError
+from .result import Result
+
+# Okabe and Ito's colours: told apart by the colour-blind and in print
+WINNER, OTHERS, DROPPED = "#0072B2", "#E69F00", "#999999"
+
+
+class EliminationDisplay:
+    """How the race went: each class's loss above the winner's, and where it was dropped.
+
+    Parameters
+    ----------
+    classes : (K,) list of str
+    excess, stderr : (K,) float64
+        Mean loss above the winner's and its standard error, at the class's last trial.
+    n_trials : (K,) int64
+    alive : (K,) bool
+    index : int
+        The winner.
+    trace : list of dict
+        Rounds: n_trials, n_alive, n_evals.
+
+    Attributes
+    ----------
+    ax_, figure_ : after `plot`
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: list[str],
+        excess: NDArray[np.float64],
+        stderr: NDArray[np.float64],
+        n_trials: NDArray[np.int64],
+        alive: NDArray[np.bool_],
+        index: int,
+        trace: list[dict[str, int]],
+    ) -> None:
+        self.classes, self.index, self.trace = classes, index, trace
+        self.excess, self.stderr, self.n_trials, self.alive = excess, stderr, n_trials, alive
+        self.ax_: Any = None
+        self.figure_: Any = None
+
+    @classmethod
+    def from_result(cls, result: Result, *, ax: Any = None, **kwargs: Any) -> EliminationDisplay:
+        """Of one `Result`, drawn."""
+        display = cls(
+            classes=result.classes,
+            excess=result.excess,
+            stderr=result.stderr,
+            n_trials=result.n_trials,
+            alive=result.alive,
+            index=result.index,
+            trace=result.trace,
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax: Any = None, *, names: bool = True) -> EliminationDisplay:
+        """Classes alive against evaluations spent; names stand where a class left.
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+        names : bool
+            Write the names of the last few classes at the step where they left.
+        """
+        if ax is None:
+            _, ax = _pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+        k = len(self.classes)
+        evals = [0, *(step["n_evals"] for step in self.trace)]
+        alive = [k, *(step["n_alive"] for step in self.trace)]
+        ax.step(evals, alive, where="post", color=WINNER, linewidth=2)
+        ax.plot(evals[-1:], alive[-1:], "o", color=WINNER)
+        ax.set(xlabel="denoiser evaluations", ylabel="classes alive", ylim=(0, k * 1.08), xlim=(0, evals[-1] * 1.25 + 1))
+        if names:
+            self._write_names(ax, evals, alive)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _write_names(self, ax: Any, evals: list[int], alive: list[int]) -> None:
+        """The winner at the end of the curve, and what each later round dropped."""
+        ax.annotate(
+            self.classes[self.index], (evals[-1], alive[-1]), textcoords="offset points", xytext=(6, 4),
+            color=WINNER, fontweight="bold", fontsize=8,
+        )  # fmt: skip
+        left = {step["n_trials"]: (step["n_evals"], step["n_alive"]) for step in self.trace}
+        for n, (at, still) in left.items():
+            gone = [self.classes[i] for i in np.flatnonzero((self.n_trials == n) & ~self.alive)]
+            if 0 < len(gone) <= 3:
+                ax.annotate(
+                    "without " + ", ".join(gone), (at, still), textcoords="offset points", xytext=(4, 14),
+                    color=DROPPED, fontsize=7,
+                )  # fmt: skip
+
+
+def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> None:
+    """A PNG of every picture with its answer and its elimination curve; wrong answers in orange."""
+    pyplot = _pyplot()
+    columns, n = 6, len(results)
+    rows = -(-n // columns)
+    figure, axes = pyplot.subplots(rows, 2 * columns, figsize=(3.2 * columns, 1.9 * rows), layout="constrained", squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (picture, result) in enumerate(zip(pictures, results, strict=True)):
+        image, curve = axes[i // columns][2 * (i % columns)], axes[i // columns][2 * (i % columns) + 1]
+        right = result.label == truth[i]
+        image.imshow(picture, cmap="gray", interpolation="nearest")
+        text = result.label if right else f"{result.label}\n(is {truth[i]})"
+        image.set_title(text, fontsize=8, color="black" if right else "#D55E00", fontweight="normal" if right else "bold")
+        curve.axis("on")
+        EliminationDisplay.from_result(result, ax=curve, names=False)
+        curve.set(xlabel="", ylabel="")
+        curve.set_title(f"p {result.probabilities[result.index]:.2f}, {result.n_evals} evals", fontsize=7)
+        curve.tick_params(labelsize=6)
+    figure.suptitle("classes alive against denoiser evaluations; a wrong answer is orange", fontsize=10)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise MissingExtraError("plots need matplotlib: pip install 'diffcls[plot]'") from None
+    return pyplot
