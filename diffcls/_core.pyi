@@ -139,12 +139,9 @@ def trials_list(
 def trials_published(
     n_samples: Sequence[int], n_timesteps: int, n_trials: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...  # timesteps in order of evaluation, cumulative stage ends
-
 def student_sf(t: float, df: float) -> float: ...
 def student_isf(p: float, df: float) -> float: ...
-def philox4x32(
-    counter: tuple[int, int, int, int], key: tuple[int, int]
-) -> tuple[int, int, int, int]: ...
+def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]: ...
 
 # the operations below diffcls.ops: batches are (B, n_elem)
 def normal(

@@ -277,9 +277,7 @@ class Classifier:
             name = self.classes[error.class_index]
             message = f"{self.denoiser.name} predicted NaN or infinity for class {name!r}"
             where = f"at timestep {error.timestep}, noise index {error.noise_index}"
-            raise NonFiniteError(
-                f"{message} {where}", error.class_index, error.timestep, error.noise_index
-            ) from None
+            raise NonFiniteError(f"{message} {where}", error.class_index, error.timestep, error.noise_index) from None
 
     def _encode(self, image: Any, position: int) -> tuple[NDArray[np.float32], Any]:
         """(x_start, what was done to the picture)."""
@@ -448,7 +446,7 @@ def _check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[
     values = np.array(priors, np.float64)
     if values.shape != (len(classes),) or not np.isfinite(values).all() or (values <= 0).any():
         raise InputError(f"priors must be {len(classes)} positive numbers, one a class")
-    return np.log(values / values.sum())
+    return np.asarray(np.log(values / values.sum()), np.float64)
 
 
 def _check_temperature(temperature: Any) -> float:

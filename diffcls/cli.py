@@ -36,8 +36,12 @@ def _parser() -> argparse.ArgumentParser:
 
     classify = commands.add_parser("classify", help="classify pictures", description="Classify pictures.")
     classify.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
-    classify.add_argument("--prompts", nargs="+", metavar="CLASS", help="classes to choose from (default: all of the model's)")
-    classify.add_argument("--model", help="name of an embedded model (default: %(default)s)", default="digits-and-clothes")
+    classify.add_argument(
+        "--prompts", nargs="+", metavar="CLASS", help="classes to choose from (default: all of the model's)"
+    )
+    classify.add_argument(
+        "--model", help="name of an embedded model (default: %(default)s)", default="digits-and-clothes"
+    )
     classify.add_argument("--risk", type=float, default=0.02, help="level of the race's test (default: %(default)s)")
     classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
     classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
@@ -49,12 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="print as json")
     models.set_defaults(run=_models)
 
-    info = commands.add_parser("info", help="versions and machine", description="Versions and machine, for a bug report.")
+    info = commands.add_parser(
+        "info", help="versions and machine", description="Versions and machine, for a bug report."
+    )
     info.add_argument("--json", action="store_true", help="print as json")
     info.set_defaults(run=_info)
 
-    demo = commands.add_parser("demo", help="classify the bundled pictures", description="Classify the bundled pictures.")
-    demo.add_argument("--out", type=Path, default=Path("demo.png"), help="contact sheet to write (default: %(default)s)")
+    demo = commands.add_parser(
+        "demo", help="classify the bundled pictures", description="Classify the bundled pictures."
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo.png"), help="contact sheet to write (default: %(default)s)"
+    )
     demo.add_argument("--json", action="store_true", help="print the figures as json after the table")
     demo.set_defaults(run=_demo)
     return parser
@@ -68,9 +78,13 @@ def _classify(options: argparse.Namespace) -> None:
     classifier = Classifier(options.model, options.prompts, policy=policy, seed=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfWorldWarning)  # printed below, with the picture's name
-        results = list(classifier(options.images))
+        results = list(classifier.stream(options.images))
     if options.json:
-        print(json.dumps([{"image": name, **_plain(r.to_dict())} for name, r in zip(options.images, results, strict=True)]))
+        print(
+            json.dumps(
+                [{"image": name, **_plain(r.to_dict())} for name, r in zip(options.images, results, strict=True)]
+            )
+        )
         return
     for name, result in zip(options.images, results, strict=True):
         best = ", ".join(f"{entry['label']} {entry['score']:.3f}" for entry in result.to_list(options.top))

@@ -81,7 +81,9 @@ class Denoiser:
         self.p, self.q = schedule.target(prediction_type)
         self.conditions = conditions
         self.n_classes = _count_classes(conditions, n_classes, class_names)
-        self.class_names = [str(i) for i in range(self.n_classes)] if class_names is None else [str(c) for c in class_names]
+        self.class_names = (
+            [str(i) for i in range(self.n_classes)] if class_names is None else [str(c) for c in class_names]
+        )
         self.framework = _check_framework(framework, predict)
         self.device, self.dtype, self.encode = device, dtype, encode
         self.name = name or getattr(predict, "__name__", type(predict).__name__)

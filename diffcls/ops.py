@@ -57,7 +57,12 @@ def normal(
         raise DTypeError(f"dtype is {wanted}, must be float32 or float64")
     eps = np.empty(shape, np.float32)
     _core.normal(
-        eps, seed=seed, noise_index=_word("index", index), timestep=_word("timestep", timestep), first=0, backend=backend()
+        eps,
+        seed=seed,
+        noise_index=_word("index", index),
+        timestep=_word("timestep", timestep),
+        first=0,
+        backend=backend(),
     )
     return _deliver(eps if out is not None else eps.astype(wanted, copy=False), out, None)
 

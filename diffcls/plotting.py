@@ -81,7 +81,9 @@ class EliminationDisplay:
         alive = [k, *(step["n_alive"] for step in self.trace)]
         ax.step(evals, alive, where="post", color=WINNER, linewidth=2)
         ax.plot(evals[-1:], alive[-1:], "o", color=WINNER)
-        ax.set(xlabel="denoiser evaluations", ylabel="classes alive", ylim=(0, k * 1.08), xlim=(0, evals[-1] * 1.25 + 1))
+        ax.set(
+            xlabel="denoiser evaluations", ylabel="classes alive", ylim=(0, k * 1.08), xlim=(0, evals[-1] * 1.25 + 1)
+        )
         if names:
             self._write_names(ax, evals, alive)
         self.ax_, self.figure_ = ax, ax.figure
@@ -108,7 +110,9 @@ def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> N
     pyplot = _pyplot()
     columns, n = 6, len(results)
     rows = -(-n // columns)
-    figure, axes = pyplot.subplots(rows, 2 * columns, figsize=(3.2 * columns, 1.9 * rows), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(
+        rows, 2 * columns, figsize=(3.2 * columns, 1.9 * rows), layout="constrained", squeeze=False
+    )
     for ax in axes.flat:
         ax.axis("off")
     for i, (picture, result) in enumerate(zip(pictures, results, strict=True)):
@@ -116,7 +120,9 @@ def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> N
         right = result.label == truth[i]
         image.imshow(picture, cmap="gray", interpolation="nearest")
         text = result.label if right else f"{result.label}\n(is {truth[i]})"
-        image.set_title(text, fontsize=8, color="black" if right else "#D55E00", fontweight="normal" if right else "bold")
+        image.set_title(
+            text, fontsize=8, color="black" if right else "#D55E00", fontweight="normal" if right else "bold"
+        )
         curve.axis("on")
         EliminationDisplay.from_result(result, ax=curve, names=False)
         curve.set(xlabel="", ylabel="")

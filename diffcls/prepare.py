@@ -68,7 +68,7 @@ def prepare(grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], Preparation
 def resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """Separable triangle filter whose support grows with the reduction (antialiased bilinear): (H, W) to (height, width)."""
     rows, columns = _triangle(image.shape[0], height), _triangle(image.shape[1], width)
-    return (rows @ image @ columns.T).astype(np.float32)
+    return np.asarray(rows @ image @ columns.T, np.float32)
 
 
 def _triangle(n_in: int, n_out: int) -> NDArray[np.float32]:
@@ -78,7 +78,8 @@ def _triangle(n_in: int, n_out: int) -> NDArray[np.float32]:
     centres = (np.arange(n_out) + 0.5) * ratio - 0.5
     distance = np.abs(np.arange(n_in)[None, :] - centres[:, None]) / support
     weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    rows: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return rows
 
 
 def _background(grey: NDArray[np.float32]) -> float:

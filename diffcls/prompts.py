@@ -47,7 +47,9 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
         variants = [variant for word in words for variant in _apply(templates, word)]
         conditions.append([_look_up(denoiser, known, variant) for variant in variants])
         if len(set(conditions[-1])) < len(variants) and templates is None:
-            raise InputError(f"two prompts of class {label!r} mean the same class of the model: {', '.join(map(str, words))}")
+            raise InputError(
+                f"two prompts of class {label!r} mean the same class of the model: {', '.join(map(str, words))}"
+            )
     _refuse_shared(asked, conditions)
     classes = list(asked)
     if pool == "min":

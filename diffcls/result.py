@@ -161,7 +161,7 @@ class Results(Sequence[Result]):
         return [result.label for result in self._results]
 
     @property
-    def index(self) -> NDArray[np.int64]:
+    def index(self) -> NDArray[np.int64]:  # type: ignore[override]  # the winners, as in Result; not a search
         return np.array([result.index for result in self._results], np.int64)
 
     @property

@@ -99,7 +99,9 @@ class Schedule:
         """
         settings = dict(getattr(config, "config", config))
         name = str(settings.pop("_class_name", type(config).__name__ if not isinstance(config, Mapping) else ""))
-        settings = {key: value for key, value in settings.items() if not key.startswith("_") and key not in _SAMPLING_ONLY}
+        settings = {
+            key: value for key, value in settings.items() if not key.startswith("_") and key not in _SAMPLING_ONLY
+        }
         if "FlowMatch" in name:
             return _from_flow_config(settings)
         if name.startswith("EDM"):
@@ -176,7 +178,9 @@ def _zero_terminal_snr(schedule: Schedule) -> Schedule:
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:
     if settings:
-        raise InputError(f"the scheduler's settings {', '.join(sorted(settings))} are not known here, so they are refused")
+        raise InputError(
+            f"the scheduler's settings {', '.join(sorted(settings))} are not known here, so they are refused"
+        )
 
 
 def _count(n: Any) -> int:

@@ -105,7 +105,9 @@ def fit_weighting(
     return np.where(weights < 0.02, 0.0, weights)
 
 
-def cross_validated(errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+def cross_validated(
+    errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, float]:
     """Accuracy of the uniform and of the fitted weighting, each half judged by the curve of the other half."""
     half = np.arange(len(labels)) % 2 == 0
     right = {"uniform": 0, "fitted": 0}

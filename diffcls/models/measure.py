@@ -138,7 +138,12 @@ def main() -> None:
     digest = diffcls.load(NAME).digest
     if measured.get("weights") != digest:
         measured = {"weights": digest}  # figures of other weights are not figures of these
-    measured["run"] = {"version": diffcls.__version__, "machine": platform.machine(), "seed": 0, "threads": options.threads}
+    measured["run"] = {
+        "version": diffcls.__version__,
+        "machine": platform.machine(),
+        "seed": 0,
+        "threads": options.threads,
+    }
     for name in options.parts:
         if name in measured and not options.again:
             continue

@@ -110,7 +110,9 @@ class Trainer:
         self.log_gain = torch.nn.Parameter(torch.tensor(math.log(40.0)))
         self.optimizer = torch.optim.AdamW(
             [{"params": self.model.parameters()}, {"params": [self.log_gain], "weight_decay": 0.0}],
-            lr=options.lr, betas=(0.9, 0.99), weight_decay=0.01,
+            lr=options.lr,
+            betas=(0.9, 0.99),
+            weight_decay=0.01,
         )
         bar = torch.from_numpy(cosine_alphas_cumprod())
         self.alpha, self.sigma = bar.sqrt().float(), (1 - bar).sqrt().float()
@@ -126,7 +128,9 @@ class Trainer:
         end = 0.01 if discriminative else 0.4  # the first phase need not anneal: the second goes on from it
         return discriminative, peak * min(1.0, u / 0.02) * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * u)))
 
-    def loss(self, x_start: Tensor, labels: Tensor, generator: torch.Generator, discriminative: bool) -> tuple[Tensor, float]:
+    def loss(
+        self, x_start: Tensor, labels: Tensor, generator: torch.Generator, discriminative: bool
+    ) -> tuple[Tensor, float]:
         b = len(labels)
         u = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b  # stratified
         t = (u * N_TIMESTEPS).long()
@@ -159,9 +163,14 @@ class Trainer:
 
     def state(self, step: int) -> dict[str, object]:
         return {
-            "step": step, "config": self.config.to_dict(), "options": vars(self.options),
-            "model": self.model.state_dict(), "ema": self.ema.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "log_gain": self.log_gain.detach(), "confusion": self.confusion,
+            "step": step,
+            "config": self.config.to_dict(),
+            "options": vars(self.options),
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log_gain": self.log_gain.detach(),
+            "confusion": self.confusion,
         }
 
     def load(self, state: dict) -> int:
@@ -211,8 +220,12 @@ def train(options: argparse.Namespace) -> None:
             smooth = value if smooth is None or np.isnan(smooth[1]) != np.isnan(right) else 0.98 * smooth + 0.02 * value
             if step % 200 == 0:
                 record = {
-                    "step": step, "time": round(time.time()), "lr": lr, "loss": smooth[0],
-                    "single_trial_accuracy": smooth[1], "gain": float(trainer.log_gain.exp()),
+                    "step": step,
+                    "time": round(time.time()),
+                    "lr": lr,
+                    "loss": smooth[0],
+                    "single_trial_accuracy": smooth[1],
+                    "gain": float(trainer.log_gain.exp()),
                 }
                 print(json.dumps(record), file=log, flush=True)
                 print(record, flush=True)
@@ -235,7 +248,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the model: a quarter faster, other last bits")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the model: a quarter faster, other last bits"
+    )
     parser.add_argument("--checkpoint-every", type=float, default=120.0, help="seconds")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -24,7 +24,14 @@ def synonyms() -> dict[str, list[str]]:
     A word that stands under several classes ("shoe", "top") is ambiguous; the reader of prompts says so.
     """
     digits = {
-        f"digit {word}": [str(i), word, f"number {word}", f"a handwritten {i}", f"a handwritten {word}", f"the digit {i}"]
+        f"digit {word}": [
+            str(i),
+            word,
+            f"number {word}",
+            f"a handwritten {i}",
+            f"a handwritten {word}",
+            f"the digit {i}",
+        ]
         for i, word in enumerate(_DIGITS)
     }
     return {**digits, **_CLOTHES}

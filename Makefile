@@ -1,0 +1,69 @@
+# make demo   a virtual environment, the package, 48 bundled pictures classified, demo.png
+# make test   everything that is checked: C, Python, types, style; installs what it needs
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check-c check-compilers sanitize bench format lint clean
+
+demo: $(VENV)/installed
+	$(PYTHON) -m diffcls demo --out demo.png
+
+test: $(VENV)/tested check-c check-compilers lint
+	cd tests && ../$(PYTHON) -m pytest -q
+
+check-c:
+	$(MAKE) -C tests/c check
+
+# the core compiles without a warning under every compiler at hand
+check-compilers:
+	for compiler in gcc clang; do \
+	    if command -v $$compiler > /dev/null; then $(MAKE) -C tests/c objects CC=$$compiler BUILD=../../build/$$compiler || exit 1; fi; \
+	done
+
+lint: $(VENV)/tested
+	$(VENV)/bin/ruff format --check diffcls tests benchmarks setup.py
+	$(VENV)/bin/ruff check diffcls tests benchmarks setup.py
+	$(VENV)/bin/mypy
+
+# AddressSanitizer and UndefinedBehaviorSanitizer: C tests, then the Python suite on a sanitized build of the package.
+# PyTorch's own library can not be loaded under ASan's allocator here, so tests marked `torch` stay out.
+sanitize: $(VENV)/tested
+	$(MAKE) -C tests/c check SANITIZE=1
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	cp -r setup.py pyproject.toml README.md LICENSE csrc diffcls tests build/sanitize/
+	rm -f build/sanitize/diffcls/*.so
+	cd build/sanitize && DIFFCLS_SANITIZE=1 ../../$(PYTHON) setup.py -q build_ext --inplace
+	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	    PYTHONPATH=. ../../$(PYTHON) -m pytest -q -x -m "not torch and not installed" tests
+	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc \
+	    PYTHONPATH=. ../../$(PYTHON) tests/fuzz.py --cases $(or $(CASES),20000)
+
+bench: $(VENV)/tested
+	for script in benchmarks/[a-z]*.py; do \
+	    case $$script in *common.py) ;; *) echo "== $$script"; $(PYTHON) $$script || exit 1;; esac; \
+	done
+
+format: $(VENV)/tested
+	$(VENV)/bin/ruff format diffcls tests benchmarks setup.py
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+	$(PIP) --upgrade pip
+
+SOURCES := $(shell find csrc diffcls -name '*.[ch]' -o -name '*.py' -o -name '*.json' -o -name '*.safetensors' -o -name '*.npz')
+
+$(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
+	$(PIP) '.[plot,progress]'
+	touch $@
+
+# torch is named by a version that exists as a CPU build; a plain "torch" pulls gigabytes of CUDA
+$(VENV)/tested: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
+	$(PIP) torch==2.13.0
+	DIFFCLS_WERROR=1 $(PIP) '.[test]'
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf build $(VENV) *.egg-info diffcls/*.so demo.png
