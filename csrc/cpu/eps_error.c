@@ -18,37 +18,39 @@ typedef struct eps_error_task {
 
 /* ------------------------------------------------------------------------------------------------------- one tile */
 
-/* Adds rho of `count` elements, a multiple of LANES, to their lanes. */
-DC_INLINE void add_terms(float *restrict lanes, const float *restrict prediction, const float *restrict target,
-                         int64_t count, dc_loss loss, float delta)
+DC_INLINE float term(float prediction, float target, dc_loss loss, float delta)
 {
-    for (int64_t first = 0; first < count; first += LANES) {
-        for (int64_t e = 0; e < LANES; e++) {
-            float difference = prediction[first + e] - target[first + e];
-            lanes[e] += loss == DC_LOSS_L2   ? dc_loss_l2(difference)
-                        : loss == DC_LOSS_L1 ? dc_loss_l1(difference)
-                                             : dc_loss_huber(difference, delta);
-        }
-    }
+    float difference = prediction - target;
+    return loss == DC_LOSS_L2   ? dc_loss_l2(difference)
+           : loss == DC_LOSS_L1 ? dc_loss_l1(difference)
+                                : dc_loss_huber(difference, delta);
 }
 
-/* Sum of rho over a tile of `count` elements; target has zeros up to the next multiple of LANES. */
-DC_INLINE double tile_error(const float *prediction, const float *target, int64_t count, dc_loss loss, float delta)
+/* The lanes' float64 tree: i with i + 16, then + 8, ...; each level has its own loop of fixed length. */
+DC_INLINE double sum_lanes(const float *lanes)
 {
-    float lanes[LANES] = {0}, rest[LANES] = {0};
-    double sum[LANES];
-    int64_t whole = count - count % LANES;
-    add_terms(lanes, prediction, target, whole, loss, delta);
-    if (whole < count) {
-        memcpy(rest, prediction + whole, (size_t)(count - whole) * sizeof *rest);
-        add_terms(lanes, rest, target + whole, LANES, loss, delta);
-    }
-    for (int i = 0; i < LANES; i++)
-        sum[i] = lanes[i];
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            sum[i] += sum[i + width];
-    return sum[0];
+    double by16[16], by8[8], by4[4];
+    for (int i = 0; i < 16; i++)
+        by16[i] = (double)lanes[i] + (double)lanes[i + 16];
+    for (int i = 0; i < 8; i++)
+        by8[i] = by16[i] + by16[i + 8];
+    for (int i = 0; i < 4; i++)
+        by4[i] = by8[i] + by8[i + 4];
+    return (by4[0] + by4[2]) + (by4[1] + by4[3]);
+}
+
+/* Sum of rho over a tile of `count` elements. */
+DC_INLINE double tile_error(const float *restrict prediction, const float *restrict target, int64_t count, dc_loss loss,
+                            float delta)
+{
+    float lanes[LANES] = {0};
+    int64_t e = 0;
+    for (; e + LANES <= count; e += LANES)
+        for (int64_t i = 0; i < LANES; i++)
+            lanes[i] += term(prediction[e + i], target[e + i], loss, delta);
+    for (int64_t i = 0; e + i < count; i++)
+        lanes[i] += term(prediction[e + i], target[e + i], loss, delta);
+    return sum_lanes(lanes);
 }
 
 /* `count` elements of a row from `first` on as float32: in place, or converted into tile (DC_TILE,).  Data of foreign
@@ -84,7 +86,7 @@ DC_INLINE const float *prediction_tile(float *restrict tile, const dc_prediction
     return tile;
 }
 
-/* target (count,), with zeros up to the next multiple of LANES. */
+/* target (count,). */
 DC_INLINE void target_tile(float *restrict target, const dc_cpu *cpu, const dc_group *group, int64_t first,
                            int64_t count)
 {
@@ -98,8 +100,6 @@ DC_INLINE void target_tile(float *restrict target, const dc_cpu *cpu, const dc_g
         for (int64_t e = 0; e < count; e++)
             target[e] = dc_mix(group->p, x_start[e], q, eps[e]);
     }
-    for (int64_t e = count; e % LANES != 0; e++)
-        target[e] = 0.0f;
 }
 
 /* ------------------------------------------------------------------------------------------------------------ rows */
