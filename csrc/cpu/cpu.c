@@ -42,12 +42,6 @@ static dc_status parse_simd(dc_simd *out, const char *name, dc_error *err)
                         name);
 }
 
-void dc_noise_cpu(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count)
-{
-    const dc_cpu *cpu = self->context;
-    dc_noise_fill(cpu->noise_blocks, eps, key, first, count);
-}
-
 void dc_parallel_cpu(const dc_backend *self, dc_task task, void *argument, int64_t n_tasks)
 {
     const dc_cpu *cpu = self->context;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "cpu/cpu.h"
 #include "formulas/gaussian.h"
 #include "formulas/philox.h"
 
@@ -211,4 +212,33 @@ void dc_noise_fill(dc_noise_blocks_fn blocks, float *eps, dc_noise_key key, int6
         first += take;
         count -= take;
     }
+}
+
+/* --------------------------------------------------------------------------------------------------------- operation */
+
+typedef struct noise_task {
+    const dc_cpu *cpu;
+    float *eps;
+    dc_noise_key key;
+    int64_t first, count, share; /* elements a task */
+} noise_task;
+
+static void noise_share(void *argument, int64_t index)
+{
+    const noise_task *task = argument;
+    int64_t begin = index * task->share, left = task->count - begin;
+    dc_noise_fill(task->cpu->noise_blocks, task->eps + begin, task->key, task->first + begin,
+                  left < task->share ? left : task->share);
+}
+
+void dc_noise_cpu(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count)
+{
+    noise_task task = {self->context, eps, key, first, count, count};
+    if (count < DC_PARALLEL_MIN) {
+        dc_noise_fill(task.cpu->noise_blocks, eps, key, first, count);
+        return;
+    }
+    int64_t tiles = (count + DC_TILE - 1) / DC_TILE;
+    task.share = (tiles + self->n_threads - 1) / self->n_threads * DC_TILE;
+    dc_parallel_cpu(self, noise_share, &task, (count + task.share - 1) / task.share);
 }

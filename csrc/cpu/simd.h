@@ -9,12 +9,12 @@ typedef enum dc_simd { DC_SIMD_SCALAR = 0, DC_SIMD_AVX2, DC_SIMD_AVX512 } dc_sim
 
 #if defined(__x86_64__)
 #define DC_X86 1
-#define DC_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define DC_TARGET_AVX2 __attribute__((target("avx2,fma")))
 #if defined(__clang__)
-#define DC_TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma,f16c"), min_vector_width(512)))
+#define DC_TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma"), min_vector_width(512)))
 #else
 #define DC_TARGET_AVX512 \
-    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma,f16c,prefer-vector-width=512")))
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,fma,prefer-vector-width=512")))
 #endif
 #else
 #define DC_X86 0

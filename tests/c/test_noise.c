@@ -59,6 +59,26 @@ static void test_keys(dc_backend **backends, int n)
     }
 }
 
+/* Shared out among threads, from an odd element on, and not a multiple of anything. */
+static void test_threads(void)
+{
+    enum { MANY = 3 * DC_PARALLEL_MIN + 5 };
+    const dc_noise_key key = {8, 9, 10};
+    dc_backend *one = NULL, *three = NULL;
+    dc_error err = {0};
+    float *wanted = malloc(MANY * sizeof *wanted), *got = malloc((MANY + GUARD) * sizeof *got);
+    CHECK(dc_cpu_backend_new(&one, 1, "scalar", &err) == DC_OK && dc_cpu_backend_new(&three, 3, "auto", &err) == DC_OK);
+    poison(got, MANY + GUARD);
+    one->noise(one, wanted, key, 3, MANY);
+    three->noise(three, got, key, 3, MANY);
+    CHECK(memcmp(got, wanted, MANY * sizeof *got) == 0 && is_poison(got + MANY, GUARD));
+    CHECK(got[MANY - 1] == element(key, 3 + MANY - 1));
+    dc_cpu_backend_free(one);
+    dc_cpu_backend_free(three);
+    free(wanted);
+    free(got);
+}
+
 /* Against libm in float64, over all ends of both words' ranges and many in between. */
 static void test_accuracy(void)
 {
@@ -97,6 +117,7 @@ int main(void)
     int n = backends_open(backends, 1);
     test_slices(backends, n);
     test_keys(backends, n);
+    test_threads();
     test_accuracy();
     test_refusals();
     backends_close(backends, n);
