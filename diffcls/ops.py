@@ -191,10 +191,12 @@ def _to_numpy(array: Any, name: str) -> NDArray[Any]:
     if isinstance(array, np.ndarray):
         return array
     if not hasattr(array, "__dlpack__"):
+        if not isinstance(array, (list, tuple, int, float, np.generic, memoryview, bytearray)):
+            raise DTypeError(f"{name} is {type(array).__name__}, must be an array")
         try:
             return np.asarray(array, np.float32)
         except (TypeError, ValueError):
-            raise DTypeError(f"{name} is {type(array).__name__}, must be an array") from None
+            raise DTypeError(f"{name} is a {type(array).__name__} that is no array of numbers") from None
     device, _ = array.__dlpack_device__()
     if int(device) not in (1, 3, 13):
         raise DeviceError(f"{name} is on DLPack device {int(device)}, must be on the CPU")

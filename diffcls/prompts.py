@@ -40,13 +40,14 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
     """
     if pool not in ("min", "mean", "logmeanexp"):
         raise InputError(f"pool is {pool!r}, must be 'min', 'mean' or 'logmeanexp'")
+    listed = _check_templates(templates)
     asked = _by_class(denoiser, prompts)
     known = _vocabulary(denoiser)
     conditions = []
     for label, words in asked.items():
-        variants = [variant for word in words for variant in _apply(templates, word)]
+        variants = [variant for word in words for variant in _apply(listed, word)]
         conditions.append([_look_up(denoiser, known, variant) for variant in variants])
-        if len(set(conditions[-1])) < len(variants) and templates is None:
+        if len(set(conditions[-1])) < len(variants):
             raise InputError(
                 f"two prompts of class {label!r} mean the same class of the model: {', '.join(map(str, words))}"
             )
@@ -104,16 +105,22 @@ def _is_id(prompt: Any, denoiser: Denoiser) -> bool:
     return True
 
 
-def _apply(templates: Templates, word: Any) -> list[Any]:
-    if templates is None or not isinstance(word, str):
-        return [word]
-    listed = [templates] if isinstance(templates, str) or callable(templates) else list(templates)
+def _check_templates(templates: Templates) -> list[Template]:
+    if templates is None:
+        return ["{}"]
+    listed: list[Template] = [templates] if isinstance(templates, str) or callable(templates) else list(templates)
     if not listed:
         raise InputError("templates is empty")
     for template in listed:
-        if isinstance(template, str) and "{}" not in template:
+        if not callable(template) and (not isinstance(template, str) or "{}" not in template):
             raise InputError(f"template {template!r} has no {{}} for the class")
-    return [template.format(word) if isinstance(template, str) else template(word) for template in listed]
+    return listed
+
+
+def _apply(templates: list[Template], word: Any) -> list[Any]:
+    if not isinstance(word, str):
+        return [word]
+    return [template.replace("{}", word) if isinstance(template, str) else template(word) for template in templates]
 
 
 def _vocabulary(denoiser: Denoiser) -> dict[str, list[int]]:

@@ -22,7 +22,9 @@ class Schedule:
     alpha, sigma : (T,) array_like
         ``x_t = alpha * x_start + sigma * eps``; ``sigma / alpha`` must rise from row to row.
     time : (T,) array_like
-        What the model is fed for each row.  All whole numbers: the model is fed integers.
+        What the model is fed for each row.
+    discrete : bool or None
+        The model is fed integers.  None: when all of `time` are whole numbers.
 
     Raises
     ------
@@ -30,7 +32,15 @@ class Schedule:
         Not monotone, not finite, empty, or more than 2**20 rows.
     """
 
-    def __init__(self, alpha: ArrayLike, sigma: ArrayLike, time: ArrayLike, *, sigma_data: float | None = None) -> None:
+    def __init__(
+        self,
+        alpha: ArrayLike,
+        sigma: ArrayLike,
+        time: ArrayLike,
+        *,
+        discrete: bool | None = None,
+        sigma_data: float | None = None,
+    ) -> None:
         self.alpha, self.sigma, self.time = (
             _column(value, name) for value, name in ((alpha, "alpha"), (sigma, "sigma"), (time, "time"))
         )
@@ -40,6 +50,10 @@ class Schedule:
                 "must have the same number"
             )
         _core.schedule_check(self.alpha, self.sigma, self.time)
+        whole = bool(np.all(self.time == np.rint(self.time)))
+        self.is_discrete = whole if discrete is None else discrete
+        if self.is_discrete and not whole:
+            raise InputError("a discrete schedule's time must be whole numbers")
         self.sigma_data = sigma_data
         for array in (self.alpha, self.sigma, self.time):
             array.flags.writeable = False
@@ -49,11 +63,6 @@ class Schedule:
 
     def __repr__(self) -> str:
         return f"Schedule({len(self)} timesteps, time {self.time[0]:g} to {self.time[-1]:g})"
-
-    @property
-    def is_discrete(self) -> bool:
-        """The model is fed whole numbers."""
-        return bool(np.all(self.time == np.rint(self.time)))
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: ArrayLike) -> Schedule:
@@ -79,12 +88,13 @@ class Schedule:
     @classmethod
     def flow(cls, n: int = 1000, shift: float = 1.0) -> Schedule:
         """Rectified flow: ``alpha = 1 - s``, ``sigma = s``, time ``n * s`` with s shifted (Esser et al., 2024, eq. 23)."""
-        return cls(*_core.schedule_flow(_count(n), shift))
+        return cls(*_core.schedule_flow(_count(n), shift), discrete=False)
 
     @classmethod
     def edm(cls, sigmas: ArrayLike, sigma_data: float = 0.5) -> Schedule:
         """EDM (Karras et al., 2022): x_t is the preconditioned input ``c_in (x_start + s eps)``, time ``log(s) / 4``."""
-        return cls(*_core.schedule_edm(_column(sigmas, "sigmas"), sigma_data), sigma_data=sigma_data)
+        coefficients = _core.schedule_edm(_column(sigmas, "sigmas"), sigma_data)
+        return cls(*coefficients, discrete=False, sigma_data=sigma_data)
 
     @classmethod
     def from_config(cls, config: Any) -> Schedule:

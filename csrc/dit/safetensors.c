@@ -28,7 +28,7 @@ static int read_char(cursor *c, char wanted)
     return 1;
 }
 
-/* A string without escapes into out[size], NULL out: skipped (escapes allowed). */
+/* A string of plain ASCII without escapes into out[size]; NULL out: any string, skipped. */
 static int read_string(cursor *c, char *out, size_t size)
 {
     size_t length = 0;
@@ -41,7 +41,7 @@ static int read_string(cursor *c, char *out, size_t size)
             if (out != NULL || ++c->at == c->end)
                 return 0;
         } else if (out != NULL) {
-            if (length + 1 == size)
+            if (length + 1 == size || (unsigned char)*c->at > 0x7e)
                 return 0;
             out[length++] = *c->at;
         }
