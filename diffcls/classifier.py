@@ -217,7 +217,16 @@ class Classifier:
             lowered.trials["noise_index"] = np.arange(n, dtype=np.uint32)
         return lowered
 
-    def _loop(self, lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool) -> _core.Loop:
+    def make_loop(
+        self,
+        lowered: Lowered | None = None,
+        report: Callable[[int], None] | None = None,
+        *,
+        keep_errors: bool = False,
+        in_flight: int = IN_FLIGHT,
+    ) -> _core.Loop:
+        """The core's loop for this classifier: for those who feed images themselves."""
+        lowered = lowered or self._lowered
         denoiser = self.denoiser
         return _core.Loop(
             self._entry,
@@ -240,7 +249,7 @@ class Classifier:
             seed=self.seed,
             noise=self.noise,
             batch_size=self.batch_size,
-            max_in_flight=IN_FLIGHT,
+            max_in_flight=in_flight,
             progress=report,
             keep_errors=keep_errors,
         )
@@ -248,7 +257,7 @@ class Classifier:
     def _classify(
         self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
     ) -> Iterator[Result]:
-        loop = self._loop(lowered, report, keep_errors=keep_errors)
+        loop = self.make_loop(lowered, report, keep_errors=keep_errors)
         source, exhausted = iter(images), False
         prepared: dict[int, Any] = {}
         done: dict[int, Result] = {}

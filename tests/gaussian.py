@@ -10,7 +10,9 @@ import diffcls
 class GaussianClasses:
     """x_start of class k is N(mean_k, v I)."""
 
-    def __init__(self, *, n_classes: int, dimension: int, seed: int, variance: float = 0.25, scale: float = 0.6) -> None:
+    def __init__(
+        self, *, n_classes: int, dimension: int, seed: int, variance: float = 0.25, scale: float = 0.6
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.means = (scale * rng.standard_normal((n_classes, dimension))).astype(np.float32)
         self.v = variance
@@ -31,7 +33,12 @@ class GaussianClasses:
         return ((x_t - a * self.best_x_start(x_t, t, cond)) / s).astype(np.float32)
 
     def denoiser(self, **options):
-        facts = {"shape": self.means.shape[1:], "schedule": self.schedule, "n_classes": len(self.means), "name": "gaussian"}
+        facts = {
+            "shape": self.means.shape[1:],
+            "schedule": self.schedule,
+            "n_classes": len(self.means),
+            "name": "gaussian",
+        }
         return diffcls.Denoiser(self.predict, **{**facts, **options})
 
     def expected_loss(self, x_start, k):

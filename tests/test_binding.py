@@ -84,7 +84,9 @@ def test_every_dtype_is_read(gaussian, x, dtype):
         return torch.from_numpy(gaussian.predict(x_t, t, cond)).to(getattr(torch, dtype)).float().numpy()
 
     got = diffcls.classify(x, model=make(gaussian, predict, framework="torch"), policy=Fixed(20))
-    np.testing.assert_array_equal(got.losses, diffcls.classify(x, model=make(gaussian, rounded), policy=Fixed(20)).losses)
+    np.testing.assert_array_equal(
+        got.losses, diffcls.classify(x, model=make(gaussian, rounded), policy=Fixed(20)).losses
+    )
 
 
 @pytest.mark.torch
@@ -223,7 +225,7 @@ def test_a_loop_is_not_for_its_own_callbacks(gaussian, x):
         box[0].advance(drain=True)
 
     classifier = diffcls.Classifier(make(gaussian, predict))
-    box.append(classifier._loop(classifier._lowered, None, keep_errors=False))
+    box.append(classifier.make_loop())
     box[0].add(x[0], 0)
     with pytest.raises(RuntimeError, match="is running"):
         box[0].advance(drain=True)
@@ -238,7 +240,7 @@ def test_cycles_are_collected(gaussian):
 
     predict = Predict()
     classifier = diffcls.Classifier(make(gaussian, predict))
-    predict.loop = classifier._loop(classifier._lowered, None, keep_errors=False)
+    predict.loop = classifier.make_loop()
     watch = weakref.ref(predict)
     del predict, classifier
     gc.collect()

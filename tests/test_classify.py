@@ -21,7 +21,9 @@ def test_converges_to_the_closed_form(gaussian, rng):
         assert result.stderr[k] < 0.02 * result.losses[k] + 0.05
 
 
-@pytest.mark.parametrize("policy", [Race(), Fixed(60), Staged((20, 60), (3, 1)), Staged((20, 50), (3, 1), nested=False)])
+@pytest.mark.parametrize(
+    "policy", [Race(), Fixed(60), Staged((20, 60), (3, 1)), Staged((20, 50), (3, 1), nested=False)]
+)
 def test_answers_the_nearest_class(gaussian, rng, policy):
     """With equal priors and one variance the best class is the one with the nearest mean."""
     x = gaussian.sample(rng.integers(0, 5, 40), rng)
@@ -48,7 +50,8 @@ def equal(a, b):
 def test_batches_change_nothing(gaussian, rng, batch_size):
     x = gaussian.sample(rng.integers(0, 5, 9), rng)
     equal(
-        diffcls.classify(x, model=gaussian.denoiser(), batch_size=batch_size), diffcls.classify(x, model=gaussian.denoiser())
+        diffcls.classify(x, model=gaussian.denoiser(), batch_size=batch_size),
+        diffcls.classify(x, model=gaussian.denoiser()),
     )
 
 
@@ -229,7 +232,9 @@ def test_progress_counts_evaluations(gaussian, rng):
         return gaussian.predict(x_t, t, cond)
 
     denoiser = diffcls.Denoiser(slow, shape=(12,), schedule=gaussian.schedule, n_classes=5)
-    result = diffcls.classify(x, model=denoiser, policy=Fixed(20), progress=lambda done, most: seen.append((done, most)))
+    result = diffcls.classify(
+        x, model=denoiser, policy=Fixed(20), progress=lambda done, most: seen.append((done, most))
+    )
     assert [most for _, most in seen] == [300] * len(seen) and len(seen) >= 3
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert result.n_evals.sum() == 300

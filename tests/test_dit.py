@@ -15,8 +15,24 @@ SIMD = _core.Cpu.available()
 CONFIGS = [
     {},
     {"hidden_size": 96, "depth": 2, "num_heads": 3, "patch_size": 4, "num_classes": 7},
-    {"input_size": 32, "patch_size": 2, "in_channels": 4, "hidden_size": 48, "depth": 1, "num_heads": 6, "learn_sigma": True},
-    {"input_size": 15, "patch_size": 5, "in_channels": 3, "hidden_size": 40, "depth": 2, "num_heads": 5, "mlp_ratio": 2.0},
+    {
+        "input_size": 32,
+        "patch_size": 2,
+        "in_channels": 4,
+        "hidden_size": 48,
+        "depth": 1,
+        "num_heads": 6,
+        "learn_sigma": True,
+    },
+    {
+        "input_size": 15,
+        "patch_size": 5,
+        "in_channels": 3,
+        "hidden_size": 40,
+        "depth": 2,
+        "num_heads": 5,
+        "mlp_ratio": 2.0,
+    },
     {"input_size": 6, "patch_size": 6, "hidden_size": 33, "depth": 1, "num_heads": 1, "num_classes": 2},
 ]
 
@@ -125,7 +141,10 @@ def change(name, **fields):
         (change("x_embedder.proj.bias", data_offsets=[0, 16]), "claims bytes"),
         (change("pos_embed", extra=1), "no valid dtype"),
         (lambda e: {k: v for k, v in e.items() if k != "pos_embed"}, "claims bytes|cover"),
-        (lambda e: {**{k: v for k, v in e.items() if k != "pos_embed"}, "other": e["pos_embed"]}, "no tensor pos_embed"),
+        (
+            lambda e: {**{k: v for k, v in e.items() if k != "pos_embed"}, "other": e["pos_embed"]},
+            "no tensor pos_embed",
+        ),
         (lambda e: list(e), "not a JSON object"),
     ],
 )

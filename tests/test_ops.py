@@ -24,7 +24,9 @@ def test_normal_is_one_stream(rng):
 def test_add_noise(rng):
     x = rng.standard_normal((4, 3, 5)).astype(np.float32)
     alpha, sigma = rng.random(4), rng.random(4)
-    eps = np.stack([ops.normal((3, 5), seed=1, index=i, timestep=t) for i, t in zip([0, 1, 2, 2], [5, 5, 6, 7], strict=True)])
+    eps = np.stack(
+        [ops.normal((3, 5), seed=1, index=i, timestep=t) for i, t in zip([0, 1, 2, 2], [5, 5, 6, 7], strict=True)]
+    )
     expected = alpha[:, None, None].astype(np.float32) * x + sigma[:, None, None].astype(np.float32) * eps
     made = ops.add_noise(x, alpha, sigma, seed=1, index=[0, 1, 2, 2], timestep=[5, 5, 6, 7])
     np.testing.assert_array_equal(made, expected)

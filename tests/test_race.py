@@ -54,9 +54,7 @@ def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps
     budget = int(rng.integers(k, 3 * k * n)) if rng.random() < 0.3 else 0
     class_of_arm = np.sort(rng.integers(0, k, k)) if rng.random() < 0.5 else np.arange(k)
     class_of_arm = np.unique(class_of_arm, return_inverse=True)[1]
-    policy = make_policy(
-        risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget
-    )
+    policy = make_policy(risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget)
     result = run(errors, policy, weight, class_of_arm)
     winner, done, trace, status = twins.race(errors, weight, policy, class_of_arm)
     assert result["index"] == winner
@@ -181,7 +179,15 @@ def test_impossible_policies(make, message):
 
 def test_core_refuses_impossible_policies_too():
     errors = np.ones((3, 10))
-    bad = [{"risk": 1.0}, {"risk": -0.1}, {"n_min": 1}, {"ramp": -1}, {"prior_weight": -1.0}, {"fill": 0}, {"max_evals": -1}]
+    bad = [
+        {"risk": 1.0},
+        {"risk": -0.1},
+        {"n_min": 1},
+        {"ramp": -1},
+        {"prior_weight": -1.0},
+        {"fill": 0},
+        {"max_evals": -1},
+    ]
     bad += [{"caps": np.array([[5, 0]])}, {"caps": np.array([[5, 2], [5, 1]])}, {"caps": np.array([[0, 1]])}]
     for settings_ in bad:
         with pytest.raises(ValueError, match=next(iter(settings_))):

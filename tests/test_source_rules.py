@@ -53,7 +53,9 @@ def test_no_globals_and_no_way_out(path):
     if path != ROOT / "csrc/base/memory.c":
         assert not re.search(r"\b(malloc|calloc|realloc|free|aligned_alloc)\s*\(", text)
     if folder(path) == "python":  # CPython's own method, slot and keyword tables are not const
-        text = re.sub(r"static (PyMethodDef|PyGetSetDef|PyType_Slot|PyModuleDef_Slot|PyModuleDef|char \*names)\b", "const", text)
+        text = re.sub(
+            r"static (PyMethodDef|PyGetSetDef|PyType_Slot|PyModuleDef_Slot|PyModuleDef|char \*names)\b", "const", text
+        )
     for line in text.splitlines():
         if re.match(r"\s*(extern\s+)?static\s", line) and "(" not in line.split("=")[0]:
             assert re.search(r"\bconst\b", line), f"mutable static: {line.strip()}"
@@ -69,7 +71,9 @@ def test_every_header_is_guarded_and_says_what_it_is():
     for path in C_FILES:
         if path.suffix == ".h" and path.name != "linear_kernel.h":
             assert path.read_text().startswith("/*")
-            assert re.search(rf"#ifndef DC_\w*{path.stem.upper()}_H\n#define DC_\w*{path.stem.upper()}_H", path.read_text())
+            assert re.search(
+                rf"#ifndef DC_\w*{path.stem.upper()}_H\n#define DC_\w*{path.stem.upper()}_H", path.read_text()
+            )
 
 
 def test_nothing_names_a_machine():

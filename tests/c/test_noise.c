@@ -43,6 +43,19 @@ static void test_slices(dc_backend **backends, int n)
     }
 }
 
+/* Version 1 of the file format.  These numbers never change. */
+static void test_pins(dc_backend **backends, int n)
+{
+    const float pins[] = {0x1.074f88p-1f, 0x1.7fb6e4p-2f,  -0x1.427c28p-1f, 0x1.840b52p-1f,
+                          0x1.1e8f60p+0f, -0x1.1cd102p+0f, 0x1.f011f4p-1f,  0x1.545076p-1f};
+    const dc_noise_key key = {0, 0, 0};
+    for (int i = 0; i < n; i++) {
+        float eps[LENGTH(pins)];
+        backends[i]->noise(backends[i], eps, key, 0, LENGTH(pins));
+        CHECK(memcmp(eps, pins, sizeof pins) == 0);
+    }
+}
+
 /* Every instruction set gives scalar's bits for many keys, the extreme ones among them. */
 static void test_keys(dc_backend **backends, int n)
 {
@@ -116,6 +129,7 @@ int main(void)
     dc_backend *backends[MAX_BACKENDS];
     int n = backends_open(backends, 1);
     test_slices(backends, n);
+    test_pins(backends, n);
     test_keys(backends, n);
     test_threads();
     test_accuracy();
