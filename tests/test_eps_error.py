@@ -6,7 +6,7 @@ and what follows is float64: relative error below (3 + 32) 2^-24, 40 2^-24 with 
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcls import _core, reference
@@ -47,6 +47,7 @@ def test_float32(n_elem, loss, simd):
 
 @pytest.mark.parametrize("simd", SIMD)
 @pytest.mark.parametrize("loss", LOSSES)
+@settings(deadline=None)
 @given(n_rows=st.integers(1, 4), n_elem=st.integers(1, 2500), seed=st.integers(0, 2**32), scale=st.floats(1e-3, 1e3))
 def test_any_size_equals_the_twin(loss, simd, n_rows, n_elem, seed, scale):
     prediction, target = rows(n_rows, n_elem, seed) * np.float32(scale)

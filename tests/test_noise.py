@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -42,6 +42,7 @@ def test_equals_the_twin(simd):
 
 
 @pytest.mark.parametrize("simd", SIMD)
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**64 - 1),
     noise_index=st.integers(0, 2**32 - 1),

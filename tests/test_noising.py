@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -52,6 +52,7 @@ def test_made_noise(shape, simd):
 
 
 @pytest.mark.parametrize("simd", SIMD)
+@settings(deadline=None)
 @given(data=st.data())
 def test_given_noise(simd, data):
     shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 70)))

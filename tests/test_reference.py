@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcls import _core, reference
@@ -25,6 +25,7 @@ def test_philox_known_answers(counter, key, words):
     assert tuple(reference.philox4x32(np.array(numbers(counter), np.uint32), numbers(key))) == numbers(words)
 
 
+@settings(deadline=None)
 @given(st.tuples(U32, U32, U32, U32), st.tuples(U32, U32))
 def test_philox_is_the_textbook_in_python_integers(counter, key):
     w, (k0, k1) = list(counter), key
