@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
-import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _core
-from .denoiser import Denoiser
-from .errors import DeviceError, DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
+from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
 from .images import split
 from .models.registry import load
 from .ops import _to_numpy
-from .policies import Fixed, Lowered, Policy, Race, Staged, Terms, describe
+from .options import (
+    check_batch_size,
+    check_loss,
+    check_noise,
+    check_policy,
+    check_priors,
+    check_seed,
+    check_temperature,
+    check_weighting,
+    split_x_start,
+    versions,
+    with_device,
+)
+from .policies import Fixed, Lowered, Policy, Terms, describe
 from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results, probabilities
@@ -28,7 +37,6 @@ from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
-DEFAULT_BATCH_SIZE = 64
 IN_FLIGHT = 64
 """Pictures under way at once: enough to fill batches when few classes are left of each."""
 
@@ -143,16 +151,16 @@ class Classifier:
         progress: Progress = None,
         keep_errors: bool = False,
     ) -> None:
-        self.denoiser = _with_device(load(model), device, dtype)
+        self.denoiser = with_device(load(model), device, dtype)
         self.arms = resolve(self.denoiser, prompts, templates, pool)
         self.classes = self.arms.classes
-        self.policy = _check_policy(policy)
-        self.pool, self.loss, self.seed = pool, _check_loss(loss), _check_seed(seed)
-        self.weighting = _check_weighting(weighting, self.denoiser)
-        self.log_prior = _check_priors(priors, self.classes)
-        self.temperature = _check_temperature(self.denoiser.temperature if temperature is None else temperature)
-        self.noise, self._noise_name = _check_noise(noise, self.denoiser.shape)
-        self.batch_size = _check_batch_size(batch_size)
+        self.policy = check_policy(policy)
+        self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
+        self.weighting = check_weighting(weighting, self.denoiser)
+        self.log_prior = check_priors(priors, self.classes)
+        self.temperature = check_temperature(self.denoiser.temperature if temperature is None else temperature)
+        self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)
+        self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
         self._entry = self.denoiser.entry()
         self._lowered = self._lower(self.policy)
@@ -163,7 +171,7 @@ class Classifier:
 
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
-        items, is_one = split(images) if self.denoiser.encode else _split_x_start(images, self.denoiser.shape)
+        items, is_one = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)
         items = list(items)
         with open_progress(self.progress, len(items) * self.max_evals, len(items)) as report:
             results = list(self._classify(items, self._lowered, report, keep_errors=self.keep_errors))
@@ -183,7 +191,7 @@ class Classifier:
         """
         if len(self.arms.class_of_arm) != len(self.classes):
             raise InputError("an error table needs one prompt a class, or pool='mean' or 'logmeanexp'")
-        items, _ = split(images) if self.denoiser.encode else _split_x_start(images, self.denoiser.shape)
+        items, _ = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)
         items = list(items)
         lowered = self._lower(Fixed(n_samples))
         total = len(items) * n_samples * len(self.arms.conditions)
@@ -360,131 +368,8 @@ class Classifier:
             "device": "cpu",
             "simd": cpu.simd,
             "threads": cpu.n_threads,
-            "versions": _versions(),
+            "versions": versions(),
         }
 
 
 _END = object()
-
-
-# ---- checks ----------------------------------------------------------------------------------------------------------
-
-
-def _with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
-    """The denoiser itself, or a copy with a device or dtype that it does not say."""
-    if device is None and dtype is None:
-        return denoiser
-    if denoiser.framework == "numpy":
-        if device is not None and str(device) != "cpu":
-            raise DeviceError(f"device is {device!r}, this model computes on the CPU")
-        if dtype is not None and np.dtype(dtype) != np.float32:
-            raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
-        return denoiser
-    copy = object.__new__(type(denoiser))
-    copy.__dict__.update(denoiser.__dict__)
-    copy.device = denoiser.device if device is None else device
-    copy.dtype = denoiser.dtype if dtype is None else dtype
-    return copy
-
-
-def _split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
-    if isinstance(images, (list, tuple)):
-        return images, False
-    array = _to_numpy(images, "image")
-    if array.shape == shape:
-        return [array], True
-    if array.shape[1:] == shape and array.ndim == len(shape) + 1:
-        return array, False
-    wanted = ", ".join(map(str, shape))
-    raise ShapeError(f"image has shape {array.shape}, must be x_start of shape ({wanted}) or (N, {wanted})")
-
-
-def _check_policy(policy: Any) -> Policy:
-    if policy is None:
-        return Race()
-    if not isinstance(policy, (Race, Fixed, Staged)):
-        raise DTypeError(f"policy is {policy!r}, must be a Race, Staged or Fixed")
-    return policy
-
-
-def _check_loss(loss: Any) -> str:
-    if loss not in ("l2", "l1", "huber"):
-        raise InputError(f"loss is {loss!r}, must be 'l2', 'l1' or 'huber'")
-    return str(loss)
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise DTypeError(f"seed is {seed!r}, must be an integer")
-    if not 0 <= int(seed) < 2**64:
-        raise InputError(f"seed is {seed}, must be 0 to 2**64 - 1")
-    return int(seed)
-
-
-def _check_batch_size(batch_size: Any) -> int:
-    if batch_size is None:
-        return DEFAULT_BATCH_SIZE
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= 2**20:
-        raise InputError(f"batch_size is {batch_size!r}, must be an integer from 1 to 2**20")
-    return int(batch_size)
-
-
-def _check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] | None:
-    if weighting is None:
-        return denoiser.weighting
-    if isinstance(weighting, str):
-        if weighting != "uniform":
-            raise InputError(f"weighting is {weighting!r}; the only name is 'uniform', or give an array over timesteps")
-        return None
-    weights = np.array(weighting, np.float64)
-    n = len(denoiser.schedule)
-    if weights.shape != (n,):
-        raise ShapeError(f"weighting has shape {weights.shape}, must be ({n},): one number a timestep")
-    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise InputError("weighting must be finite, not negative, and not zero everywhere")
-    return weights
-
-
-def _check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[str]) -> NDArray[np.float64]:
-    if priors is None:
-        return np.zeros(len(classes))
-    if isinstance(priors, Mapping):
-        if set(priors) != set(classes):
-            raise InputError(f"priors is for {sorted(priors)}, must be for the classes {classes}")
-        priors = [priors[name] for name in classes]
-    values = np.array(priors, np.float64)
-    if values.shape != (len(classes),) or not np.isfinite(values).all() or (values <= 0).any():
-        raise InputError(f"priors must be {len(classes)} positive numbers, one a class")
-    return np.asarray(np.log(values / values.sum()), np.float64)
-
-
-def _check_temperature(temperature: Any) -> float:
-    if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
-        raise DTypeError(f"temperature is {temperature!r}, must be a number")
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise InputError(f"temperature is {temperature}, must be positive")
-    return float(temperature)
-
-
-def _check_noise(noise: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32] | None, str]:
-    if noise is None:
-        return None, "counter"
-    if isinstance(noise, str):
-        if noise != "antithetic":
-            raise InputError(f"noise is {noise!r}, must be None, 'antithetic' or an array (n, *shape)")
-        return None, "antithetic"
-    array = _to_numpy(noise, "noise")
-    if array.shape[1:] != shape or array.ndim != len(shape) + 1 or len(array) == 0:
-        raise ShapeError(f"noise has shape {array.shape}, must be (n, {', '.join(map(str, shape))})")
-    given = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(given).all():
-        raise InputError("noise must be finite")
-    return given, "given"
-
-
-def _versions() -> dict[str, str]:
-    try:
-        own = version("diffcls")
-    except PackageNotFoundError:
-        own = "source"
-    return {"diffcls": own, "numpy": np.__version__, "python": platform.python_version()}

@@ -6,7 +6,6 @@ import zlib
 
 import numpy as np
 import pytest
-
 from gaussian import GaussianClasses
 
 

@@ -5,11 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+from gaussian import GaussianClasses
 
 import diffcls
 from diffcls import Fixed, Race, Staged
 from diffcls.models import demo_pictures
-from gaussian import GaussianClasses
 
 
 def test_converges_to_the_closed_form(gaussian, rng):

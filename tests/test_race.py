@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+import twins
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-import twins
 from diffcls import _core
 from diffcls.policies import Fixed, Race, Staged, Terms
 

@@ -5,37 +5,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "method/race_state.h"
 #include "method/student.h"
-
-struct dc_race {
-    dc_arms arms;
-    const dc_trial *trials;
-    int64_t n_trials;
-    dc_policy policy;
-    double *errors; /* (capacity, n_arms), unweighted; arm a has rows 0 .. n_done[a] - 1 */
-    int64_t capacity;
-    int64_t *n_done; /* (n_arms,) */
-    int64_t *alive;  /* (n_arms,), the first n_alive count, ascending */
-    int64_t n_alive;
-    int64_t done;  /* closed trials of every arm alive */
-    int64_t count; /* trials of the open round */
-    int64_t n_evals;
-    dc_race_status status;
-    dc_round *rounds;
-    int64_t n_rounds, rounds_capacity;
-    double *mean, *variance, *sorted; /* (n_arms,) scratch, by position in alive */
-    uint8_t *class_seen;              /* (n_classes,) scratch */
-};
-
-static int64_t class_of(const dc_race *race, int64_t arm)
-{
-    return race->arms.class_of_arm != NULL ? race->arms.class_of_arm[arm] : arm;
-}
-
-static int64_t cost_of(const dc_race *race, int64_t arm)
-{
-    return race->arms.cost_of_arm != NULL ? race->arms.cost_of_arm[arm] : 1;
-}
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
@@ -91,7 +62,7 @@ static int64_t cost_of_trial(const dc_race *race)
 {
     int64_t cost = 0;
     for (int64_t i = 0; i < race->n_alive; i++)
-        cost += cost_of(race, race->alive[i]);
+        cost += dc_race_cost_of(race, race->alive[i]);
     return cost;
 }
 
@@ -232,8 +203,7 @@ static void update_means(dc_race *race)
         race->mean[i] /= (double)n;
 }
 
-/* Position of the smallest mean; ties go to the lowest index. */
-static int64_t find_leader(const dc_race *race)
+int64_t dc_race_leader(const dc_race *race)
 {
     int64_t leader = 0;
     for (int64_t i = 1; i < race->n_alive; i++)
@@ -293,7 +263,7 @@ static void keep_flagged(dc_race *race)
 static void test_arms(dc_race *race)
 {
     const dc_policy *policy = &race->policy;
-    int64_t leader = find_leader(race), n = race->done;
+    int64_t leader = dc_race_leader(race), n = race->done;
     update_variances(race, leader);
     int moderated = race->n_alive > 2;
     double d0 = moderated ? policy->prior_weight : 0.0, prior = moderated ? median_variance(race, leader) : 0.0;
@@ -323,7 +293,7 @@ static void apply_cap(dc_race *race, int64_t keep)
                 best = i;
         if (best < 0)
             break;
-        uint8_t *seen = &race->class_seen[class_of(race, race->alive[best])];
+        uint8_t *seen = &race->class_seen[dc_race_class_of(race, race->alive[best])];
         if (!*seen && n_classes == keep)
             break;
         n_classes += !*seen;
@@ -338,7 +308,7 @@ static int64_t classes_alive(dc_race *race)
     int64_t count = 0;
     memset(race->class_seen, 0, (size_t)race->arms.n_classes);
     for (int64_t i = 0; i < race->n_alive; i++) {
-        uint8_t *seen = &race->class_seen[class_of(race, race->alive[i])];
+        uint8_t *seen = &race->class_seen[dc_race_class_of(race, race->alive[i])];
         count += !*seen;
         *seen = 1;
     }
@@ -388,110 +358,4 @@ dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *e
         result = open_round(race, err);
     *status = race->status;
     return result;
-}
-
-/* ---- results ----------------------------------------------------------------------------------------------------- */
-
-/* Mean and sample standard deviation over trials 0 .. n - 1 of w (e of arm - e of other); other < 0: of w e. */
-static void moments(const dc_race *race, int64_t arm, int64_t other, int64_t n, double *mean, double *deviation)
-{
-    double sum = 0.0, square = 0.0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int64_t t = 0; t < n; t++) {
-            const double *row = race->errors + t * race->arms.n_arms;
-            double d = race->trials[t].weight * (row[arm] - (other >= 0 ? row[other] : 0.0));
-            if (pass == 0)
-                sum += d;
-            else
-                square += (d - sum / (double)n) * (d - sum / (double)n);
-        }
-    }
-    *mean = sum / (double)n;
-    *deviation = n > 1 ? sqrt(square / (double)(n - 1)) : NAN;
-}
-
-/* The arm that speaks for a class: most trials, then smallest mean, then lowest index.  best (n_classes,). */
-static void best_arms(const dc_race *race, int64_t *best)
-{
-    double mean_best, mean_arm, unused;
-    for (int64_t c = 0; c < race->arms.n_classes; c++)
-        best[c] = -1;
-    for (int64_t a = 0; a < race->arms.n_arms; a++) {
-        int64_t *b = &best[class_of(race, a)];
-        if (*b < 0 || race->n_done[a] > race->n_done[*b]) {
-            *b = a;
-        } else if (race->n_done[a] == race->n_done[*b]) {
-            moments(race, a, -1, race->n_done[a], &mean_arm, &unused);
-            moments(race, *b, -1, race->n_done[a], &mean_best, &unused);
-            if (mean_arm < mean_best)
-                *b = a;
-        }
-    }
-}
-
-/* Chance that the full pool would turn the difference around; see race.h. */
-static double tail(const dc_race *race, double mean, double deviation, int64_t n)
-{
-    if (n >= race->n_trials)
-        return 0.0;
-    if (n < 2)
-        return 0.5;
-    double radius = deviation * sqrt(1.0 / (double)n - 1.0 / (double)race->n_trials);
-    if (!(radius > 0.0))
-        return 0.0;
-    return dc_student_sf(mean / radius, (double)(n - 1));
-}
-
-dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *err)
-{
-    void *memory;
-    int64_t n_classes = race->arms.n_classes;
-    dc_status status = dc_alloc(&memory, n_classes, sizeof(int64_t), "the result", err);
-    if (status != DC_OK)
-        return status;
-    int64_t *best = memory, winner = race->alive[find_leader(race)];
-    best_arms(race, best);
-    best[class_of(race, winner)] = winner;
-    result->index = class_of(race, winner);
-    result->n_evals = race->n_evals;
-    result->status = race->status;
-    result->p_disagree = 0.0;
-    if (result->alive != NULL)
-        memset(result->alive, 0, (size_t)n_classes);
-    for (int64_t i = 0; i < race->n_alive && result->alive != NULL; i++)
-        result->alive[class_of(race, race->alive[i])] = 1;
-    for (int64_t c = 0; c < n_classes; c++) {
-        double mean = NAN, deviation = NAN, difference = NAN, difference_deviation = NAN;
-        int64_t n = best[c] >= 0 ? race->n_done[best[c]] : 0;
-        if (n > 0) {
-            moments(race, best[c], -1, n, &mean, &deviation);
-            moments(race, best[c], winner, n, &difference, &difference_deviation);
-            if (c != result->index)
-                result->p_disagree += tail(race, difference, difference_deviation, n);
-        }
-        if (result->losses != NULL)
-            result->losses[c] = mean;
-        if (result->stderrs != NULL)
-            result->stderrs[c] = deviation / sqrt((double)n);
-        if (result->excess != NULL)
-            result->excess[c] = difference;
-        if (result->n_trials != NULL)
-            result->n_trials[c] = n;
-    }
-    result->p_disagree = fmin(1.0, result->p_disagree);
-    dc_free(memory);
-    return DC_OK;
-}
-
-const dc_round *dc_race_rounds(const dc_race *race, int64_t *n)
-{
-    *n = race->n_rounds;
-    return race->rounds;
-}
-
-void dc_race_errors(const dc_race *race, double *errors)
-{
-    for (int64_t a = 0; a < race->arms.n_arms; a++)
-        for (int64_t t = 0; t < race->n_trials; t++)
-            errors[a * race->n_trials + t] = t < race->n_done[a] ? race->errors[t * race->arms.n_arms + a] : NAN;
 }

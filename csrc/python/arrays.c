@@ -336,6 +336,8 @@ int tensor_make_rows_dense(core_state *state, tensor *t)
 
 void tensor_clear(tensor *t)
 {
+    PyObject *type, *value, *traceback; /* a deleter may run Python, which must not see the exception under way */
+    PyErr_Fetch(&type, &value, &traceback);
     if (t->managed != NULL && t->is_versioned) {
         dlpack_versioned *managed = t->managed;
         if (managed->deleter != NULL)
@@ -348,4 +350,5 @@ void tensor_clear(tensor *t)
     dc_free(t->copy);
     Py_XDECREF(t->owner);
     memset(t, 0, sizeof *t);
+    PyErr_Restore(type, value, traceback);
 }

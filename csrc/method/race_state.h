@@ -1,0 +1,40 @@
+/* Inside of a race, for race.c (which runs it) and race_result.c (which reads it). */
+#ifndef DC_METHOD_RACE_STATE_H
+#define DC_METHOD_RACE_STATE_H
+
+#include "method/race.h"
+
+struct dc_race {
+    dc_arms arms;
+    const dc_trial *trials;
+    int64_t n_trials;
+    dc_policy policy;
+    double *errors; /* (capacity, n_arms), unweighted; arm a has rows 0 .. n_done[a] - 1 */
+    int64_t capacity;
+    int64_t *n_done; /* (n_arms,) */
+    int64_t *alive;  /* (n_arms,), the first n_alive count, ascending */
+    int64_t n_alive;
+    int64_t done;  /* closed trials of every arm alive */
+    int64_t count; /* trials of the open round */
+    int64_t n_evals;
+    dc_race_status status;
+    dc_round *rounds;
+    int64_t n_rounds, rounds_capacity;
+    double *mean, *variance, *sorted; /* (n_arms,) scratch, by position in alive */
+    uint8_t *class_seen;              /* (n_classes,) scratch */
+};
+
+static inline int64_t dc_race_class_of(const dc_race *race, int64_t arm)
+{
+    return race->arms.class_of_arm != NULL ? race->arms.class_of_arm[arm] : arm;
+}
+
+static inline int64_t dc_race_cost_of(const dc_race *race, int64_t arm)
+{
+    return race->arms.cost_of_arm != NULL ? race->arms.cost_of_arm[arm] : 1;
+}
+
+/* Position in `alive` of the smallest mean; ties go to the lowest index. */
+int64_t dc_race_leader(const dc_race *race);
+
+#endif

@@ -1,0 +1,139 @@
+"""The options of `classify`, checked one by one: which argument, what came, what was wanted."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .denoiser import Denoiser
+from .errors import DeviceError, DTypeError, InputError, ShapeError
+from .ops import _to_numpy
+from .policies import Fixed, Policy, Race, Staged
+
+DEFAULT_BATCH_SIZE = 64
+
+
+def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
+    """The denoiser itself, or a copy with a device or dtype that it does not say."""
+    if device is None and dtype is None:
+        return denoiser
+    if denoiser.framework == "numpy":
+        if device is not None and str(device) != "cpu":
+            raise DeviceError(f"device is {device!r}, this model computes on the CPU")
+        if dtype is not None and np.dtype(dtype) != np.float32:
+            raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
+        return denoiser
+    copy = object.__new__(type(denoiser))
+    copy.__dict__.update(denoiser.__dict__)
+    copy.device = denoiser.device if device is None else device
+    copy.dtype = denoiser.dtype if dtype is None else dtype
+    return copy
+
+
+def split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
+    if isinstance(images, (list, tuple)):
+        return images, False
+    array = _to_numpy(images, "image")
+    if array.shape == shape:
+        return [array], True
+    if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+        return array, False
+    wanted = ", ".join(map(str, shape))
+    raise ShapeError(f"image has shape {array.shape}, must be x_start of shape ({wanted}) or (N, {wanted})")
+
+
+def check_policy(policy: Any) -> Policy:
+    if policy is None:
+        return Race()
+    if not isinstance(policy, (Race, Fixed, Staged)):
+        raise DTypeError(f"policy is {policy!r}, must be a Race, Staged or Fixed")
+    return policy
+
+
+def check_loss(loss: Any) -> str:
+    if loss not in ("l2", "l1", "huber"):
+        raise InputError(f"loss is {loss!r}, must be 'l2', 'l1' or 'huber'")
+    return str(loss)
+
+
+def check_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise DTypeError(f"seed is {seed!r}, must be an integer")
+    if not 0 <= int(seed) < 2**64:
+        raise InputError(f"seed is {seed}, must be 0 to 2**64 - 1")
+    return int(seed)
+
+
+def check_batch_size(batch_size: Any) -> int:
+    if batch_size is None:
+        return DEFAULT_BATCH_SIZE
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or not 1 <= batch_size <= 2**20:
+        raise InputError(f"batch_size is {batch_size!r}, must be an integer from 1 to 2**20")
+    return int(batch_size)
+
+
+def check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] | None:
+    if weighting is None:
+        return denoiser.weighting
+    if isinstance(weighting, str):
+        if weighting != "uniform":
+            raise InputError(f"weighting is {weighting!r}; the only name is 'uniform', or give an array over timesteps")
+        return None
+    weights = np.array(weighting, np.float64)
+    n = len(denoiser.schedule)
+    if weights.shape != (n,):
+        raise ShapeError(f"weighting has shape {weights.shape}, must be ({n},): one number a timestep")
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise InputError("weighting must be finite, not negative, and not zero everywhere")
+    return weights
+
+
+def check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[str]) -> NDArray[np.float64]:
+    if priors is None:
+        return np.zeros(len(classes))
+    if isinstance(priors, Mapping):
+        if set(priors) != set(classes):
+            raise InputError(f"priors is for {sorted(priors)}, must be for the classes {classes}")
+        priors = [priors[name] for name in classes]
+    values = np.array(priors, np.float64)
+    if values.shape != (len(classes),) or not np.isfinite(values).all() or (values <= 0).any():
+        raise InputError(f"priors must be {len(classes)} positive numbers, one a class")
+    return np.asarray(np.log(values / values.sum()), np.float64)
+
+
+def check_temperature(temperature: Any) -> float:
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
+        raise DTypeError(f"temperature is {temperature!r}, must be a number")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise InputError(f"temperature is {temperature}, must be positive")
+    return float(temperature)
+
+
+def check_noise(noise: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32] | None, str]:
+    if noise is None:
+        return None, "counter"
+    if isinstance(noise, str):
+        if noise != "antithetic":
+            raise InputError(f"noise is {noise!r}, must be None, 'antithetic' or an array (n, *shape)")
+        return None, "antithetic"
+    array = _to_numpy(noise, "noise")
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1 or len(array) == 0:
+        raise ShapeError(f"noise has shape {array.shape}, must be (n, {', '.join(map(str, shape))})")
+    given = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(given).all():
+        raise InputError("noise must be finite")
+    return given, "given"
+
+
+def versions() -> dict[str, str]:
+    try:
+        own = version("diffcls")
+    except PackageNotFoundError:
+        own = "source"
+    return {"diffcls": own, "numpy": np.__version__, "python": platform.python_version()}
