@@ -8,6 +8,8 @@
 #include "method/race_state.h"
 #include "method/student.h"
 
+enum { LARGEST_FILL = 1 << 30, LARGEST_COST = 1 << 30 }; /* so that products below stay in 64 bits */
+
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_error *err)
@@ -21,8 +23,8 @@ static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_erro
         return dc_error_set(err, DC_ERR_VALUE, "ramp is %lld, must be 0 or more", (long long)policy->ramp);
     if (!(policy->prior_weight >= 0.0) || !isfinite(policy->prior_weight))
         return dc_error_set(err, DC_ERR_VALUE, "prior_weight is %g, must be 0 or more", policy->prior_weight);
-    if (policy->fill < 1)
-        return dc_error_set(err, DC_ERR_VALUE, "fill is %lld, must be 1 or more", (long long)policy->fill);
+    if (policy->fill < 1 || policy->fill > LARGEST_FILL)
+        return dc_error_set(err, DC_ERR_VALUE, "fill is %lld, must be 1 to %d", (long long)policy->fill, LARGEST_FILL);
     if (policy->max_evals < 0)
         return dc_error_set(err, DC_ERR_VALUE, "max_evals is %lld, must be positive", (long long)policy->max_evals);
     for (int64_t i = 0; i < policy->n_caps; i++) {
@@ -37,8 +39,9 @@ static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_erro
     return DC_OK;
 }
 
-static dc_status check_arms(const dc_arms *arms, dc_error *err)
+static dc_status check_arms(const dc_arms *arms, int64_t n_trials, dc_error *err)
 {
+    int64_t cost = 0, full;
     if (arms->n_arms < 1 || arms->n_classes < 1)
         return dc_error_set(err, DC_ERR_VALUE, "there are %lld classes with %lld prompts, must be 1 or more of each",
                             (long long)arms->n_classes, (long long)arms->n_arms);
@@ -49,20 +52,29 @@ static dc_status check_arms(const dc_arms *arms, dc_error *err)
         if (arms->class_of_arm != NULL && (arms->class_of_arm[a] < 0 || arms->class_of_arm[a] >= arms->n_classes))
             return dc_error_set(err, DC_ERR_VALUE, "class_of_arm[%lld] is %lld, must be 0 to %lld", (long long)a,
                                 (long long)arms->class_of_arm[a], (long long)(arms->n_classes - 1));
-        if (arms->cost_of_arm != NULL && arms->cost_of_arm[a] < 1)
-            return dc_error_set(err, DC_ERR_VALUE, "arm %lld has %lld conditions, must have 1 or more", (long long)a,
-                                (long long)arms->cost_of_arm[a]);
+        if (arms->cost_of_arm != NULL && (arms->cost_of_arm[a] < 1 || arms->cost_of_arm[a] > LARGEST_COST))
+            return dc_error_set(err, DC_ERR_VALUE, "arm %lld has %lld conditions, must have 1 to %d", (long long)a,
+                                (long long)arms->cost_of_arm[a], LARGEST_COST);
+        cost += arms->cost_of_arm != NULL ? arms->cost_of_arm[a] : 1;
     }
+    if (!dc_size_mul(&full, cost, n_trials) || full > INT64_MAX / 2)
+        return dc_error_set(err, DC_ERR_VALUE, "%lld trials of %lld prompts are too many to count", (long long)n_trials,
+                            (long long)arms->n_arms);
     return DC_OK;
 }
 
 /* ---- rounds ------------------------------------------------------------------------------------------------------ */
 
+static int64_t cost_of(const dc_race *race, int64_t arm)
+{
+    return race->arms.cost_of_arm != NULL ? race->arms.cost_of_arm[arm] : 1;
+}
+
 static int64_t cost_of_trial(const dc_race *race)
 {
     int64_t cost = 0;
     for (int64_t i = 0; i < race->n_alive; i++)
-        cost += dc_race_cost_of(race, race->alive[i]);
+        cost += cost_of(race, race->alive[i]);
     return cost;
 }
 
@@ -77,9 +89,9 @@ static int64_t round_length(const dc_race *race)
     if (policy->risk == 0.0)
         return limit - n;
     int64_t m = n == 0 ? policy->n_min : n / 4 > 2 ? n / 4 : 2;
+    m = m < limit - n ? m : limit - n;
     int64_t filled = (m * s + policy->fill - 1) / policy->fill * policy->fill / s;
-    m = filled > m ? filled : m;
-    return m < limit - n ? m : limit - n;
+    return filled < limit - n ? filled : limit - n;
 }
 
 /* Memory for the open round's errors; doubling, so that a small race stays small. */
@@ -136,9 +148,9 @@ dc_status dc_race_new(dc_race **out, const dc_arms *arms, const dc_trial *trials
     void *memory = NULL;
     dc_race *race = NULL;
     *out = NULL;
-    dc_status status = check_arms(arms, err);
+    dc_status status = check_policy(policy, n_trials, err);
     if (status == DC_OK)
-        status = check_policy(policy, n_trials, err);
+        status = check_arms(arms, n_trials, err);
     if (status != DC_OK || (status = dc_alloc(&memory, 1, sizeof *race, "the race", err)) != DC_OK)
         return status;
     race = memory;
@@ -147,17 +159,21 @@ dc_status dc_race_new(dc_race **out, const dc_arms *arms, const dc_trial *trials
     race->n_trials = n_trials;
     race->policy = *policy;
     race->n_alive = arms->n_arms;
-    /* one block: n_done, alive, mean, variance, sorted (8 bytes each an arm), then a byte a class */
-    if ((status = dc_alloc(&memory, arms->n_arms, 5 * sizeof(double), "the race's arms", err)) != DC_OK)
-        goto done;
-    race->n_done = memory;
-    race->alive = race->n_done + arms->n_arms;
-    race->mean = (double *)(race->alive + arms->n_arms);
-    race->variance = race->mean + arms->n_arms;
-    race->sorted = race->variance + arms->n_arms;
-    if ((status = dc_alloc(&memory, arms->n_classes, 1, "the race's classes", err)) != DC_OK)
-        goto done;
-    race->class_seen = memory;
+    struct {
+        void *member;
+        int64_t count;
+        size_t item_bytes;
+    } arrays[] = {
+        {&race->n_done, arms->n_arms, sizeof *race->n_done}, {&race->alive, arms->n_arms, sizeof *race->alive},
+        {&race->sum, arms->n_arms, sizeof *race->sum},       {&race->variance, arms->n_arms, sizeof *race->variance},
+        {&race->ranks, arms->n_arms, sizeof *race->ranks},   {&race->keep, arms->n_arms, sizeof *race->keep},
+        {&race->class_seen, arms->n_classes, sizeof *race->class_seen},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        if ((status = dc_alloc(&memory, arrays[i].count, arrays[i].item_bytes, "the race's prompts", err)) != DC_OK)
+            goto done;
+        memcpy(arrays[i].member, &memory, sizeof memory);
+    }
     for (int64_t a = 0; a < arms->n_arms; a++)
         race->alive[a] = a;
     if ((status = open_round(race, err)) != DC_OK)
@@ -180,103 +196,109 @@ void dc_race_free(dc_race *race)
         return;
     dc_free(race->errors);
     dc_free(race->n_done);
+    dc_free(race->alive);
     dc_free(race->rounds);
+    dc_free(race->sum);
+    dc_free(race->variance);
+    dc_free(race->ranks);
+    dc_free(race->keep);
     dc_free(race->class_seen);
     dc_free(race);
 }
 
 /* ---- the test ---------------------------------------------------------------------------------------------------- */
 
-/* Weighted mean loss of every arm alive, in trial order. */
-static void update_means(dc_race *race)
+/* The round's trials join every survivor's sum of w e, in trial order: the same sum however the rounds were cut. */
+static void add_round(dc_race *race)
 {
-    int64_t n = race->done, s = race->n_alive;
-    for (int64_t i = 0; i < s; i++)
-        race->mean[i] = 0.0;
-    for (int64_t t = 0; t < n; t++) {
+    for (int64_t t = race->done; t < race->done + race->count; t++) {
         const double *row = race->errors + t * race->arms.n_arms;
         double weight = race->trials[t].weight;
-        for (int64_t i = 0; i < s; i++)
-            race->mean[i] += weight * row[race->alive[i]];
+        for (int64_t i = 0; i < race->n_alive; i++)
+            race->sum[race->alive[i]] += weight * row[race->alive[i]];
     }
-    for (int64_t i = 0; i < s; i++)
-        race->mean[i] /= (double)n;
+    race->n_evals += cost_of_trial(race) * race->count;
+    race->done += race->count;
+    race->count = 0;
+    for (int64_t i = 0; i < race->n_alive; i++)
+        race->n_done[race->alive[i]] = race->done;
 }
 
 int64_t dc_race_leader(const dc_race *race)
 {
     int64_t leader = 0;
     for (int64_t i = 1; i < race->n_alive; i++)
-        if (race->mean[i] < race->mean[leader])
+        if (dc_race_mean(race, race->alive[i]) < dc_race_mean(race, race->alive[leader]))
             leader = i;
     return leader;
 }
 
-/* Sample variances of D = w (e - e of the leader); two passes, so that near ties keep their digits. */
+/* Sample variances of D = w (e - e of the leader), about their means, so that near ties keep their digits. */
 static void update_variances(dc_race *race, int64_t leader)
 {
-    int64_t n = race->done, s = race->n_alive, b = race->alive[leader];
-    for (int64_t i = 0; i < s; i++)
+    int64_t n = race->done, b = race->alive[leader];
+    double lowest = dc_race_mean(race, b);
+    for (int64_t i = 0; i < race->n_alive; i++) {
         race->variance[i] = 0.0;
+        race->ranks[i].value = dc_race_mean(race, race->alive[i]) - lowest;
+    }
     for (int64_t t = 0; t < n; t++) {
         const double *row = race->errors + t * race->arms.n_arms;
         double weight = race->trials[t].weight;
-        for (int64_t i = 0; i < s; i++) {
-            double deviation = weight * (row[race->alive[i]] - row[b]) - (race->mean[i] - race->mean[leader]);
+        for (int64_t i = 0; i < race->n_alive; i++) {
+            double deviation = weight * (row[race->alive[i]] - row[b]) - race->ranks[i].value;
             race->variance[i] += deviation * deviation;
         }
     }
-    for (int64_t i = 0; i < s; i++)
+    for (int64_t i = 0; i < race->n_alive; i++)
         race->variance[i] /= (double)(n - 1);
 }
 
-static int compare_doubles(const void *a, const void *b)
+static int compare_ranks(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    const dc_rank *x = a, *y = b;
+    if (x->value != y->value)
+        return x->value < y->value ? -1 : 1;
+    return (x->position > y->position) - (x->position < y->position);
 }
 
 static double median_variance(dc_race *race, int64_t leader)
 {
-    int64_t count = 0;
+    dc_rank *ranks = race->ranks;
+    int64_t n = 0;
     for (int64_t i = 0; i < race->n_alive; i++)
         if (i != leader)
-            race->sorted[count++] = race->variance[i];
-    qsort(race->sorted, (size_t)count, sizeof(double), compare_doubles);
-    return count % 2 ? race->sorted[count / 2] : 0.5 * (race->sorted[count / 2 - 1] + race->sorted[count / 2]);
+            ranks[n++] = (dc_rank){race->variance[i], i};
+    qsort(ranks, (size_t)n, sizeof *ranks, compare_ranks);
+    return n % 2 ? ranks[n / 2].value : 0.5 * (ranks[n / 2 - 1].value + ranks[n / 2].value);
 }
 
-/* Keeps the arms whose flag in variance[] is not negative. */
-static void keep_flagged(dc_race *race)
+static void drop_others(dc_race *race)
 {
     int64_t kept = 0;
-    for (int64_t i = 0; i < race->n_alive; i++) {
-        if (race->variance[i] < 0.0)
-            continue;
-        race->alive[kept] = race->alive[i];
-        race->mean[kept] = race->mean[i];
-        kept++;
-    }
+    for (int64_t i = 0; i < race->n_alive; i++)
+        if (race->keep[i])
+            race->alive[kept++] = race->alive[i];
     race->n_alive = kept;
 }
 
 static void test_arms(dc_race *race)
 {
     const dc_policy *policy = &race->policy;
-    int64_t leader = dc_race_leader(race), n = race->done;
+    int64_t leader = dc_race_leader(race);
+    double lowest = dc_race_mean(race, race->alive[leader]), n = (double)race->done;
     update_variances(race, leader);
     int moderated = race->n_alive > 2;
     double d0 = moderated ? policy->prior_weight : 0.0, prior = moderated ? median_variance(race, leader) : 0.0;
-    double df = (double)(n - 1) + d0, share = policy->ramp > 0 ? fmin(1.0, (double)n / (double)policy->ramp) : 1.0;
-    double quantile = dc_student_isf(policy->risk * share * share, df);
-    double factor = quantile * sqrt(fmax(0.0, 1.0 / (double)n - 1.0 / (double)race->n_trials));
+    double share = policy->ramp > 0 ? fmin(1.0, n / (double)policy->ramp) : 1.0;
+    double quantile = dc_student_isf(policy->risk * share * share, n - 1.0 + d0);
+    double factor = quantile * sqrt(fmax(0.0, 1.0 / n - 1.0 / (double)race->n_trials));
     for (int64_t i = 0; i < race->n_alive; i++) {
-        double s2 = (d0 * prior + (double)(n - 1) * race->variance[i]) / (d0 + (double)(n - 1));
+        double s2 = (d0 * prior + (n - 1.0) * race->variance[i]) / (d0 + n - 1.0);
         /* a tie (no difference at all) never drops: the radius is zero and so is the mean */
-        if (i != leader && race->mean[i] - race->mean[leader] > factor * sqrt(s2))
-            race->variance[i] = -1.0;
+        race->keep[i] = i == leader || !(dc_race_mean(race, race->alive[i]) - lowest > factor * sqrt(s2));
     }
-    keep_flagged(race);
+    drop_others(race);
 }
 
 /* The `keep` best classes: arms by rising mean until one of a further class comes. */
@@ -284,23 +306,20 @@ static void apply_cap(dc_race *race, int64_t keep)
 {
     int64_t n_classes = 0;
     memset(race->class_seen, 0, (size_t)race->arms.n_classes);
+    memset(race->keep, 0, (size_t)race->n_alive);
     for (int64_t i = 0; i < race->n_alive; i++)
-        race->variance[i] = -1.0;
-    for (;;) {
-        int64_t best = -1;
-        for (int64_t i = 0; i < race->n_alive; i++)
-            if (race->variance[i] < 0.0 && (best < 0 || race->mean[i] < race->mean[best]))
-                best = i;
-        if (best < 0)
-            break;
-        uint8_t *seen = &race->class_seen[dc_race_class_of(race, race->alive[best])];
+        race->ranks[i] = (dc_rank){dc_race_mean(race, race->alive[i]), i};
+    qsort(race->ranks, (size_t)race->n_alive, sizeof *race->ranks, compare_ranks);
+    for (int64_t i = 0; i < race->n_alive; i++) {
+        int64_t position = race->ranks[i].position;
+        uint8_t *seen = &race->class_seen[dc_race_class_of(race, race->alive[position])];
         if (!*seen && n_classes == keep)
             break;
         n_classes += !*seen;
         *seen = 1;
-        race->variance[best] = 0.0;
+        race->keep[position] = 1;
     }
-    keep_flagged(race);
+    drop_others(race);
 }
 
 static int64_t classes_alive(dc_race *race)
@@ -335,12 +354,7 @@ static dc_status remember_round(dc_race *race, int64_t n_classes, dc_error *err)
 
 dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *err)
 {
-    race->n_evals += cost_of_trial(race) * race->count;
-    race->done += race->count;
-    race->count = 0;
-    for (int64_t i = 0; i < race->n_alive; i++)
-        race->n_done[race->alive[i]] = race->done;
-    update_means(race);
+    add_round(race);
     if (race->policy.risk > 0.0 && race->n_alive > 1 && race->done > 1)
         test_arms(race);
     for (int64_t i = 0; i < race->policy.n_caps; i++)

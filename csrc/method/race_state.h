@@ -2,7 +2,15 @@
 #ifndef DC_METHOD_RACE_STATE_H
 #define DC_METHOD_RACE_STATE_H
 
+#include <stddef.h>
+
 #include "method/race.h"
+
+/* For sorting: by value, then by position. */
+typedef struct dc_rank {
+    double value;
+    int64_t position;
+} dc_rank;
 
 struct dc_race {
     dc_arms arms;
@@ -20,8 +28,11 @@ struct dc_race {
     dc_race_status status;
     dc_round *rounds;
     int64_t n_rounds, rounds_capacity;
-    double *mean, *variance, *sorted; /* (n_arms,) scratch, by position in alive */
-    uint8_t *class_seen;              /* (n_classes,) scratch */
+    double *sum;         /* (n_arms,) of w e over the arm's closed trials */
+    double *variance;    /* (n_arms,) scratch by position in alive, like the next two */
+    dc_rank *ranks;
+    uint8_t *keep;
+    uint8_t *class_seen; /* (n_classes,) scratch */
 };
 
 static inline int64_t dc_race_class_of(const dc_race *race, int64_t arm)
@@ -29,9 +40,10 @@ static inline int64_t dc_race_class_of(const dc_race *race, int64_t arm)
     return race->arms.class_of_arm != NULL ? race->arms.class_of_arm[arm] : arm;
 }
 
-static inline int64_t dc_race_cost_of(const dc_race *race, int64_t arm)
+/* Weighted mean loss of an arm over its own trials; 0 before the first. */
+static inline double dc_race_mean(const dc_race *race, int64_t arm)
 {
-    return race->arms.cost_of_arm != NULL ? race->arms.cost_of_arm[arm] : 1;
+    return race->n_done[arm] > 0 ? race->sum[arm] / (double)race->n_done[arm] : 0.0;
 }
 
 /* Position in `alive` of the smallest mean; ties go to the lowest index. */
