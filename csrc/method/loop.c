@@ -10,7 +10,7 @@ struct dc_loop {
     int64_t *cost_of_arm; /* (n_arms,) conditions of each arm */
     dc_slot *slots;       /* (max_in_flight,) */
     int64_t n_in_flight;
-    int64_t next_slot; /* where filling goes on, so that no image starves */
+    int64_t next_slot; /* where filling goes on: an image in hand is finished before others are begun */
     int64_t reported;  /* slot lent to the caller by the last advance, or -1 */
     /* the batch being filled */
     int64_t n_rows;
@@ -51,6 +51,15 @@ static dc_status check_params(const dc_loop_params *params, dc_error *err)
     return DC_OK;
 }
 
+/* Arms, trials and policy are the race's to check: a race that can be made is a race that can be run. */
+static dc_status check_race(const dc_loop_params *params, dc_error *err)
+{
+    dc_race *race;
+    dc_status status = dc_race_new(&race, &params->arms, params->trials, params->n_trials, &params->policy, err);
+    dc_race_free(race);
+    return status;
+}
+
 dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err)
 {
     void *memory = NULL;
@@ -84,6 +93,8 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     for (int64_t a = 0; a < params->arms.n_arms; a++)
         loop->cost_of_arm[a] = params->condition_offset[a + 1] - params->condition_offset[a];
     loop->params.arms.cost_of_arm = loop->cost_of_arm;
+    if ((status = check_race(&loop->params, err)) != DC_OK)
+        goto done;
     *out = loop;
     loop = NULL;
 done:

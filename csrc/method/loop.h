@@ -29,7 +29,8 @@ typedef struct dc_batch {
 } dc_batch;
 
 /* A denoiser.  input: gives the array (n_rows, n_elem) that the next batch's x_t is written to, owned by the denoiser;
- * denoise: fills *out; its data stays valid until release.  All return DC_OK or fill err. */
+ * denoise: fills *out; its data stays valid until release, which follows every denoise that returned DC_OK.  Both return
+ * DC_OK or fill err. */
 typedef struct dc_denoiser {
     void *context;
     dc_status (*input)(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err);

@@ -152,10 +152,10 @@ dc_status dc_schedule_target(double *p, double *q, const double *alpha, const do
             p[i] = -1.0, q[i] = 1.0;
             break;
         case DC_PREDICTION_EDM: {
-            /* F = (D - c_skip y) / c_out for the perfect D = x_start, y = x_start + s eps; c_in s = sigma here */
-            double s = sigma[i] / alpha[i], total = sqrt(s * s + sigma_data * sigma_data);
-            double c_skip = sigma_data * sigma_data / (total * total), c_out = s * sigma_data / total;
-            p[i] = (1.0 - c_skip) / c_out, q[i] = -c_skip * s / c_out;
+            /* F = (D - c_skip y) / c_out for the perfect D = x_start and y = x_start + (sigma / alpha) eps; written so
+             * that neither end of the schedule divides by zero */
+            double total = sqrt(sigma[i] * sigma[i] + alpha[i] * alpha[i] * sigma_data * sigma_data);
+            p[i] = sigma[i] / (sigma_data * total), q[i] = -sigma_data * alpha[i] / total;
             break;
         }
         }

@@ -34,7 +34,7 @@ static double beta_fraction(double a, double b, double x)
             step = d * c;
             value *= step;
         }
-        if (fabs(step - 1.0) < 1e-16)
+        if (fabs(step - 1.0) < 1e-15)
             break;
     }
     return value;

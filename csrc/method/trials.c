@@ -63,15 +63,6 @@ static void normalise_weights(dc_trial *trials, int64_t n_trials)
         trials[i].weight *= (double)n_trials / sum;
 }
 
-/* Rows 2i and 2i + 1 become one (t, eps) with both signs. */
-static void pair_antithetic(dc_trial *trials, int64_t n_trials)
-{
-    for (int64_t i = 1; i < n_trials; i += 2) {
-        trials[i] = trials[i - 1];
-        trials[i].eps_sign = -1.0f;
-    }
-}
-
 static dc_status check_counts(int64_t n_trials, int64_t n_timesteps, dc_error *err)
 {
     if (n_trials < 1 || n_trials > UINT32_MAX)
@@ -86,14 +77,18 @@ dc_status dc_trials_pool(dc_trial *trials, int64_t n_trials, int64_t n_timesteps
                          const double *density, int antithetic, dc_error *err)
 {
     void *memory = NULL;
-    int64_t *order = NULL;
+    int64_t *order = NULL, *grid = NULL;
     double *q = NULL, total = 0.0, below = 0.0;
     dc_status status = check_counts(n_trials, n_timesteps, err);
     if (status != DC_OK)
         return status;
-    if ((status = dc_alloc(&memory, n_trials, sizeof *order, "the order of trials", err)) != DC_OK)
+    int64_t share = antithetic ? 2 : 1, n_points = (n_trials + share - 1) / share;
+    if ((status = dc_alloc(&memory, n_points, sizeof *order, "the order of trials", err)) != DC_OK)
         goto done;
     order = memory;
+    if ((status = dc_alloc(&memory, n_points, sizeof *grid, "the grid of timesteps", err)) != DC_OK)
+        goto done;
+    grid = memory;
     if ((status = dc_alloc(&memory, n_timesteps, sizeof *q, "the density of timesteps", err)) != DC_OK)
         goto done;
     q = memory;
@@ -101,31 +96,25 @@ dc_status dc_trials_pool(dc_trial *trials, int64_t n_trials, int64_t n_timesteps
         goto done;
     for (int64_t t = 0; t < n_timesteps; t++)
         total += q[t];
-    /* timestep of each quantile, by one walk along the cumulative density */
-    dc_trials_order(order, n_trials);
-    for (int64_t j = 0, t = 0; j < n_trials; j++) {
-        double quantile = ((double)j + 0.5) / (double)n_trials * total;
+    /* timestep of each quantile, by one walk along the cumulative density; multiplied first: exact where it can be */
+    for (int64_t j = 0, t = 0; j < n_points; j++) {
+        double quantile = ((double)j + 0.5) * total / (double)n_points;
         while (t < n_timesteps - 1 && below + q[t] <= quantile)
             below += q[t++];
         while (q[t] == 0.0) /* rounding at the upper end */
             t--;
-        trials[j].timestep = (uint32_t)t;
+        grid[j] = t;
     }
-    /* read in bit-reversed order: place j's timestep first at the end of the array's own permutation */
-    for (int64_t i = 0; i < n_trials; i++)
-        trials[i].noise_index = trials[order[i]].timestep;
+    dc_trials_order(order, n_points);
     for (int64_t i = 0; i < n_trials; i++) {
-        int64_t t = trials[i].noise_index;
-        trials[i].timestep = (uint32_t)t;
-        trials[i].noise_index = (uint32_t)order[i];
-        trials[i].eps_sign = 1.0f;
-        trials[i].weight = (weighting != NULL ? weighting[t] : 1.0) / q[t];
+        int64_t j = order[i / share], t = grid[j];
+        trials[i] = (dc_trial){(uint32_t)t, (uint32_t)j, i % share ? -1.0f : 1.0f,
+                               (weighting != NULL ? weighting[t] : 1.0) / q[t]};
     }
-    if (antithetic)
-        pair_antithetic(trials, n_trials);
     normalise_weights(trials, n_trials);
 done:
     dc_free(q);
+    dc_free(grid);
     dc_free(order);
     return status;
 }
@@ -145,13 +134,18 @@ dc_status dc_trials_list(dc_trial *trials, const int64_t *timesteps, int64_t n_t
         if (t < 0 || t >= n_timesteps)
             return dc_error_set(err, DC_ERR_VALUE, "timesteps[%lld] is %lld, must be a row of the schedule, 0 to %lld",
                                 (long long)i, (long long)t, (long long)(n_timesteps - 1));
-        trials[i] = (dc_trial){(uint32_t)t, (uint32_t)i, 1.0f, weighting != NULL ? weighting[t] : 1.0};
+        int is_second = antithetic && i % 2;
+        if (is_second && t != timesteps[i - 1])
+            return dc_error_set(err, DC_ERR_VALUE,
+                                "timesteps[%lld] and timesteps[%lld] are %lld and %lld, must be equal: antithetic noise takes "
+                                "each timestep twice in a row",
+                                (long long)(i - 1), (long long)i, (long long)timesteps[i - 1], (long long)t);
+        trials[i] = (dc_trial){(uint32_t)t, (uint32_t)(i - is_second), is_second ? -1.0f : 1.0f,
+                               weighting != NULL ? weighting[t] : 1.0};
         sum += trials[i].weight;
     }
     if (!(sum > 0.0))
         return dc_error_set(err, DC_ERR_VALUE, "weighting is 0 at every one of the %lld timesteps", (long long)n_trials);
-    if (antithetic)
-        pair_antithetic(trials, n_trials);
     normalise_weights(trials, n_trials);
     return DC_OK;
 }

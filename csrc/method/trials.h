@@ -19,12 +19,13 @@ void dc_trials_order(int64_t *order, int64_t n);
 
 /* trials (n_trials,).  Row j of the pool sits at the quantile (j + 1/2) / n_trials of the density q over timesteps and
  * is read in bit-reversed order; its noise index is j.  weighting (n_timesteps,) >= 0 or NULL for uniform; density
- * (n_timesteps,) > 0 where weighting is, or NULL for uniform over the support of weighting.  antithetic: trials 2i and
- * 2i + 1 share timestep and noise index, with opposite signs. */
+ * (n_timesteps,) > 0 where weighting is, or NULL for uniform over the support of weighting.  antithetic: a row is two
+ * trials, 2i and 2i + 1 in order of reading, with opposite signs; there are n_trials / 2 rows, rounded up. */
 DC_MUST_USE dc_status dc_trials_pool(dc_trial *trials, int64_t n_trials, int64_t n_timesteps, const double *weighting,
                                      const double *density, int antithetic, dc_error *err);
 
-/* The given timesteps in the given order, one trial each. */
+/* The given timesteps in the given order, one trial each, noise index i.  antithetic: trials 2i and 2i + 1 must be given
+ * the same timestep; they share a noise index, with opposite signs. */
 DC_MUST_USE dc_status dc_trials_list(dc_trial *trials, const int64_t *timesteps, int64_t n_trials, int64_t n_timesteps,
                                      const double *weighting, int antithetic, dc_error *err);
 
