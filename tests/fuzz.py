@@ -138,7 +138,7 @@ HEADER = 8 + struct.unpack("<Q", WEIGHTS[:8])[0]
 def fuzz_weights(rng):
     file = bytearray(WEIGHTS)
     for _ in range(int(rng.integers(1, 5))):
-        kind = rng.integers(5)
+        kind = rng.integers(8)
         at = int(rng.integers(0, min(HEADER, len(file)))) if len(file) else 0
         if kind == 0:
             file[at : at + 1] = bytes([int(rng.integers(256))])
@@ -148,6 +148,8 @@ def fuzz_weights(rng):
             del file[at : at + int(rng.integers(1, 40))]
         elif kind == 3:
             file[at:at] = file[at : at + int(rng.integers(1, 40))]
+        elif kind >= 5 and len(file) > HEADER:  # a weight: fine as long as it is finite
+            file[int(rng.integers(HEADER, len(file)))] = int(rng.integers(256))
         else:
             entries = json.loads(WEIGHTS[8:HEADER])
             name = list(entries)[rng.integers(len(entries))]
