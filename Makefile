@@ -7,7 +7,7 @@ PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test check-c check-compilers sanitize bench format lint clean
 
 demo: $(VENV)/installed
-	$(PYTHON) -m diffcls demo --out demo.png
+	$(VENV)/bin/diffcls demo --out demo.png
 
 test: $(VENV)/tested check-c check-compilers lint
 	cd tests && ../$(PYTHON) -m pytest -q
