@@ -1,0 +1,353 @@
+/* The loop over the real CPU backend and a denoiser in C: what is asked and answered, pooling, errors, and that nothing
+ * but time depends on batch size, images in flight, their order, or threads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "method/loop.h"
+#include "test.h"
+
+enum { N_ELEM = 37, T = 20, POOL = 40, CLASSES = 5, CONDITIONS = 8, IMAGES = 6 };
+
+/* The denoiser answers x_t (0.5 + t / 40) + 0.02 (1 + class) sin(element): classes differ, rows do not interfere. */
+typedef struct model {
+    float *x_t, *answer;
+    int64_t n_rows, n_calls, n_released, largest_batch, wrong_condition;
+    int64_t nan_condition, nan_timestep; /* where to answer NaN; -1: nowhere */
+    int64_t fail_input, fail_denoise;    /* the call that fails; 0: none */
+} model;
+
+static float answer(float x_t, int64_t timestep, int64_t condition, int64_t element)
+{
+    return x_t * (0.5f + (float)timestep / 40.0f) + 0.02f * (float)(1 + condition) * sinf((float)element);
+}
+
+static dc_status model_input(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err)
+{
+    model *self = context;
+    if (++self->n_calls == self->fail_input)
+        return dc_error_set(err, DC_ERR_DENOISER, "no input");
+    free(self->x_t);
+    free(self->answer);
+    self->x_t = malloc((size_t)(n_rows * n_elem) * sizeof(float));
+    self->answer = malloc((size_t)(n_rows * n_elem) * sizeof(float));
+    self->n_rows = n_rows;
+    *x_t = self->x_t;
+    return DC_OK;
+}
+
+static dc_status model_denoise(void *context, const dc_batch *batch, dc_prediction *out, dc_error *err)
+{
+    model *self = context;
+    if (self->n_calls == self->fail_denoise)
+        return dc_error_set(err, DC_ERR_DENOISER, "no answer");
+    CHECK(batch->x_t == self->x_t && batch->n_rows == self->n_rows && batch->n_elem == N_ELEM);
+    self->largest_batch = batch->n_rows > self->largest_batch ? batch->n_rows : self->largest_batch;
+    for (int64_t r = 0; r < batch->n_rows; r++) {
+        int64_t t = batch->timesteps[r], condition = batch->condition[r] - 100;
+        self->wrong_condition += condition < 0 || condition >= CONDITIONS || batch->time[r] != 0.25 * (double)t;
+        for (int64_t e = 0; e < N_ELEM; e++)
+            self->answer[r * N_ELEM + e] = answer(batch->x_t[r * N_ELEM + e], t, condition, e);
+        if (condition == self->nan_condition && t == self->nan_timestep)
+            self->answer[r * N_ELEM + N_ELEM - 1] = NAN;
+    }
+    *out = (dc_prediction){self->answer, DC_FLOAT32, N_ELEM};
+    return DC_OK;
+}
+
+static void model_release(void *context)
+{
+    ((model *)context)->n_released++;
+}
+
+/* Everything a run needs, kept alive together. */
+typedef struct setting {
+    double alpha[T], sigma[T], time[T], p[T], q[T];
+    dc_trial trials[POOL];
+    int64_t class_of_arm[CONDITIONS], condition_offset[CONDITIONS + 1], conditions[CONDITIONS];
+    float images[IMAGES][N_ELEM];
+    dc_backend *backend;
+    model model;
+    dc_loop_params params;
+} setting;
+
+static void setting_open(setting *s, int n_threads, const char *simd)
+{
+    memset(s, 0, sizeof *s);
+    CHECK(dc_cpu_backend_new(&s->backend, n_threads, simd, NULL) == DC_OK);
+    for (int t = 0; t < T; t++) {
+        double u = (t + 1.0) / (T + 1.0);
+        s->alpha[t] = sqrt(1.0 - u), s->sigma[t] = sqrt(u), s->time[t] = 0.25 * t, s->p[t] = 0.0, s->q[t] = 1.0;
+    }
+    CHECK(dc_trials_pool(s->trials, POOL, T, NULL, NULL, 0, NULL) == DC_OK);
+    for (int i = 0; i < IMAGES; i++)
+        for (int e = 0; e < N_ELEM; e++)
+            s->images[i][e] = sinf((float)(i * N_ELEM + 3 * e));
+    for (int i = 0; i < CONDITIONS; i++)
+        s->condition_offset[i] = i, s->conditions[i] = 100 + i;
+    s->condition_offset[CLASSES] = CLASSES;
+    s->model.nan_condition = s->model.nan_timestep = -1;
+    s->params = (dc_loop_params){
+        .backend = s->backend, .denoiser = {&s->model, model_input, model_denoise, model_release}, .n_elem = N_ELEM,
+        .n_timesteps = T, .alpha = s->alpha, .sigma = s->sigma, .time = s->time, .p = s->p, .q = s->q,
+        .arms = {.n_arms = CLASSES, .n_classes = CLASSES}, .condition_offset = s->condition_offset,
+        .conditions = s->conditions, .trials = s->trials, .n_trials = POOL,
+        .policy = {.risk = 0.05, .n_min = 4, .fill = 10, .prior_weight = 4.0}, .loss = DC_LOSS_L2, .delta = 1.0f, .seed = 11,
+        .batch_size = 16, .max_in_flight = 2};
+}
+
+static void setting_close(setting *s)
+{
+    free(s->model.x_t);
+    free(s->model.answer);
+    dc_cpu_backend_free(s->backend);
+}
+
+typedef struct outcome {
+    double losses[CLASSES], stderrs[CLASSES], excess[CLASSES];
+    int64_t n_trials[CLASSES], index, n_evals;
+    double p_disagree;
+} outcome;
+
+static void read_race(outcome *out, const dc_race *race)
+{
+    memset(out, 0, sizeof *out);
+    dc_race_result result = {
+        .losses = out->losses, .stderrs = out->stderrs, .excess = out->excess, .n_trials = out->n_trials};
+    CHECK(dc_race_read(race, &result, NULL) == DC_OK);
+    out->index = result.index, out->n_evals = result.n_evals, out->p_disagree = result.p_disagree;
+}
+
+/* All images through one loop, in order or backwards. */
+static void run_images(setting *s, outcome *outcomes, int backwards)
+{
+    dc_loop *loop;
+    const dc_race *race;
+    int64_t tag, n_added = 0, n_done = 0, n_evals = 0;
+    dc_error err = {0};
+    CHECK(dc_loop_new(&loop, &s->params, &err) == DC_OK);
+    while (n_done < IMAGES) {
+        while (n_added < IMAGES && dc_loop_wants_image(loop)) {
+            int64_t i = backwards ? IMAGES - 1 - n_added : n_added;
+            CHECK(dc_loop_add(loop, s->images[i], i, &err) == DC_OK);
+            n_added++;
+        }
+        CHECK(dc_loop_advance(loop, n_added == IMAGES, &race, &tag, &err) == DC_OK);
+        if (race != NULL) {
+            read_race(&outcomes[tag], race);
+            n_evals += outcomes[tag].n_evals;
+            n_done++;
+        }
+    }
+    CHECK(dc_loop_advance(loop, 1, &race, &tag, &err) == DC_OK && race == NULL);
+    dc_loop_stats stats = dc_loop_statistics(loop);
+    CHECK(stats.n_evals == n_evals && stats.n_batches == s->model.n_released && stats.n_batches == s->model.n_calls);
+    CHECK(s->model.largest_batch <= s->params.batch_size && s->model.wrong_condition == 0);
+    CHECK_CLOSE(stats.fill, (double)n_evals / (double)(stats.n_batches * s->params.batch_size), 1e-15);
+    dc_loop_free(loop);
+}
+
+static void check_nothing_depends_on_the_batch(void)
+{
+    static const int64_t batch_sizes[] = {16, 1, 7, 64, 1000}, in_flight[] = {2, 1, 6, 3, 5};
+    outcome first[IMAGES], other[IMAGES];
+    for (int i = 0; i < 5; i++) {
+        setting s;
+        setting_open(&s, i % 2 ? 2 : 1, i % 3 ? "auto" : "scalar");
+        s.params.batch_size = batch_sizes[i];
+        s.params.max_in_flight = in_flight[i];
+        run_images(&s, i ? other : first, i % 2);
+        if (i > 0)
+            CHECK(memcmp(first, other, sizeof first) == 0);
+        setting_close(&s);
+    }
+    CHECK(first[0].n_evals < POOL * CLASSES); /* something was dropped, so rounds were uneven */
+    CHECK(memcmp(&first[0], &first[1], sizeof *first) != 0);
+}
+
+/* Loss of one condition by the definition: a plain loop over trials and elements. */
+static double plain_error(const setting *s, int64_t image, const dc_trial *trial, int64_t condition)
+{
+    float eps[N_ELEM];
+    double sum = 0.0;
+    int64_t t = trial->timestep;
+    s->backend->noise(s->backend, eps, (dc_noise_key){s->params.seed, trial->noise_index, trial->timestep}, 0, N_ELEM);
+    for (int64_t e = 0; e < N_ELEM; e++) {
+        float own = trial->eps_sign * (s->params.noise ? s->params.noise[trial->noise_index * N_ELEM + e] : eps[e]);
+        float x_t = (float)s->alpha[t] * s->images[image][e] + (float)s->sigma[t] * own;
+        double difference = (double)answer(x_t, t, condition, e) - own;
+        sum += difference * difference;
+    }
+    return sum / N_ELEM;
+}
+
+static void check_losses_are_the_definition(int with_noise)
+{
+    setting s;
+    outcome outcomes[IMAGES];
+    float noise[POOL * N_ELEM];
+    setting_open(&s, 1, "auto");
+    s.params.policy = (dc_policy){.fill = 1};
+    if (with_noise) {
+        for (int i = 0; i < POOL * N_ELEM; i++)
+            noise[i] = cosf((float)i);
+        s.params.noise = noise, s.params.n_noise = POOL;
+    } else {
+        CHECK(dc_trials_pool(s.trials, POOL, T, s.sigma, NULL, 1, NULL) == DC_OK); /* weights and antithetic pairs */
+    }
+    run_images(&s, outcomes, 0);
+    for (int64_t i = 0; i < IMAGES; i++) {
+        for (int64_t c = 0; c < CLASSES; c++) {
+            double loss = 0.0;
+            for (int k = 0; k < POOL; k++)
+                loss += s.trials[k].weight * plain_error(&s, i, &s.trials[k], c) / POOL;
+            CHECK_CLOSE(outcomes[i].losses[c] / loss, 1.0, 1e-5);
+        }
+    }
+    setting_close(&s);
+}
+
+/* Arms with 1, 3, 1, 2 and 1 conditions: their errors are pooled within each trial, however batches cut them. */
+static void check_pooling(double temperature, int64_t batch_size)
+{
+    static const int64_t offsets[CLASSES + 1] = {0, 1, 4, 5, 7, 8};
+    setting s;
+    outcome outcomes[IMAGES];
+    setting_open(&s, 1, "auto");
+    memcpy(s.condition_offset, offsets, sizeof offsets);
+    s.params.policy = (dc_policy){.fill = 1};
+    s.params.pool_temperature = temperature;
+    s.params.batch_size = batch_size;
+    run_images(&s, outcomes, 0);
+    CHECK(outcomes[0].n_evals == POOL * CONDITIONS);
+    for (int64_t c = 0; c < CLASSES; c++) {
+        double loss = 0.0;
+        for (int k = 0; k < POOL; k++) {
+            int64_t n = offsets[c + 1] - offsets[c];
+            double pooled = 0.0;
+            for (int64_t i = offsets[c]; i < offsets[c + 1]; i++) {
+                double error = plain_error(&s, 0, &s.trials[k], i);
+                pooled += (temperature > 0.0 ? exp(-error / temperature) : error) / (double)n;
+            }
+            loss += (temperature > 0.0 ? -temperature * log(pooled) : pooled) / POOL;
+        }
+        CHECK_CLOSE(outcomes[0].losses[c] / loss, 1.0, 1e-5);
+    }
+    setting_close(&s);
+}
+
+static dc_status stop_at(void *context, int64_t n_evals, dc_error *err)
+{
+    CHECK(n_evals % 16 == 0);
+    return n_evals >= *(int64_t *)context ? dc_error_set(err, DC_ERR_CALLBACK, "stopped") : DC_OK;
+}
+
+static dc_status run_one(setting *s, dc_error *err)
+{
+    dc_loop *loop;
+    const dc_race *race = NULL;
+    int64_t tag;
+    CHECK(dc_loop_new(&loop, &s->params, err) == DC_OK);
+    CHECK(dc_loop_add(loop, s->images[0], 0, err) == DC_OK);
+    dc_status status = dc_loop_advance(loop, 1, &race, &tag, err);
+    dc_loop_free(loop);
+    return status;
+}
+
+static void check_failures(void)
+{
+    static const int64_t class_of_arm[CLASSES] = {4, 3, 2, 1, 0};
+    dc_error err = {0};
+    int64_t limit = 48;
+    setting s;
+    setting_open(&s, 1, "auto");
+    s.params.policy = (dc_policy){.fill = 1};
+    s.params.arms.class_of_arm = class_of_arm;
+    s.model.nan_condition = 3, s.model.nan_timestep = s.trials[5].timestep;
+    CHECK(run_one(&s, &err) == DC_ERR_NONFINITE); /* named by class, not by arm */
+    CHECK(err.class_index == 1 && err.timestep == s.trials[5].timestep && err.noise_index == s.trials[5].noise_index);
+    s.model.nan_condition = -1;
+    s.model.n_calls = s.model.n_released = 0, s.model.fail_input = 3;
+    CHECK(run_one(&s, &err) == DC_ERR_DENOISER && strcmp(err.message, "no input") == 0 && s.model.n_released == 2);
+    s.model.n_calls = s.model.n_released = s.model.fail_input = 0, s.model.fail_denoise = 2;
+    CHECK(run_one(&s, &err) == DC_ERR_DENOISER && strcmp(err.message, "no answer") == 0 && s.model.n_released == 1);
+    s.model.fail_denoise = 0;
+    s.params.after_batch = stop_at, s.params.after_batch_context = &limit;
+    s.model.n_calls = 0;
+    CHECK(run_one(&s, &err) == DC_ERR_CALLBACK && s.model.n_calls == 3);
+    setting_close(&s);
+}
+
+static void check_refused(setting *s, const char *word)
+{
+    dc_loop *loop;
+    dc_error err = {0};
+    dc_status status = dc_loop_new(&loop, &s->params, &err);
+    CHECK(status == DC_ERR_VALUE && loop == NULL && strstr(err.message, word) != NULL);
+    setting_close(s);
+}
+
+static void check_refusals(void)
+{
+    setting s;
+    dc_loop *loop;
+    dc_error err = {0};
+    float noise[N_ELEM] = {0};
+#define REFUSED(change, word) setting_open(&s, 1, "auto"), s.change, check_refused(&s, word)
+    REFUSED(params.batch_size = 0, "batch_size");
+    REFUSED(params.max_in_flight = 0, "max_in_flight");
+    REFUSED(params.pool_temperature = -1.0, "temperature");
+    REFUSED(params.loss = DC_LOSS_HUBER; s.params.delta = 0.0f, "delta");
+    REFUSED(params.policy.risk = 2.0, "risk");
+    REFUSED(params.policy.max_evals = CLASSES - 1, "max_evals");
+    REFUSED(params.n_timesteps = 3, "timestep");
+    REFUSED(params.noise = noise; s.params.n_noise = 1, "noise has 1 rows");
+    REFUSED(condition_offset[2] = 1, "no condition");
+#undef REFUSED
+    setting_open(&s, 1, "auto");
+    CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK);
+    s.images[1][3] = INFINITY;
+    CHECK(dc_loop_add(loop, s.images[1], 1, &err) == DC_ERR_VALUE && strstr(err.message, "element 3") != NULL);
+    CHECK(dc_loop_wants_image(loop));
+    CHECK(dc_loop_add(loop, s.images[0], 0, &err) == DC_OK && dc_loop_add(loop, s.images[2], 2, &err) == DC_OK);
+    CHECK(!dc_loop_wants_image(loop) && dc_loop_add(loop, s.images[3], 3, &err) == DC_ERR_VALUE);
+    dc_loop_free(loop); /* with images in flight */
+    dc_loop_free(NULL);
+    setting_close(&s);
+}
+
+/* Without drain, rows that do not fill a batch wait for another image. */
+static void check_advance_waits_for_images(void)
+{
+    setting s;
+    dc_loop *loop;
+    const dc_race *race;
+    int64_t tag = -1;
+    setting_open(&s, 1, "auto");
+    s.params.batch_size = POOL * CLASSES + 1;
+    s.params.policy = (dc_policy){.fill = 1};
+    CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK);
+    CHECK(dc_loop_add(loop, s.images[0], 5, NULL) == DC_OK);
+    CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race == NULL && s.model.n_calls == 0);
+    CHECK(dc_loop_add(loop, s.images[1], 6, NULL) == DC_OK);
+    CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race != NULL && tag == 5 && s.model.n_calls == 1);
+    CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race == NULL);
+    CHECK(dc_loop_advance(loop, 1, &race, &tag, NULL) == DC_OK && race != NULL && tag == 6 && s.model.n_calls == 2);
+    dc_loop_free(loop);
+    setting_close(&s);
+}
+
+int main(void)
+{
+    check_nothing_depends_on_the_batch();
+    check_losses_are_the_definition(0);
+    check_losses_are_the_definition(1);
+    for (int64_t batch_size = 1; batch_size < 12; batch_size += 2) {
+        check_pooling(0.0, batch_size);
+        check_pooling(0.01, batch_size);
+    }
+    check_failures();
+    check_refusals();
+    check_advance_waits_for_images();
+    return test_done();
+}
