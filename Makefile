@@ -36,7 +36,7 @@ sanitize: $(VENV)/tested
 	cd build/sanitize && DIFFCLS_SANITIZE=1 ../../$(PYTHON) setup.py -q build_ext --inplace
 	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	    PYTHONPATH=. ../../$(PYTHON) -m pytest -q -x -m "not torch and not installed" tests
+	    PYTHONPATH=. ../../$(PYTHON) -m pytest -q -m "not torch and not installed and not memory" tests
 	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc \
 	    PYTHONPATH=. ../../$(PYTHON) tests/fuzz.py --cases $(or $(CASES),20000)

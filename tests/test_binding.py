@@ -305,6 +305,7 @@ def test_interrupt_stops_within_a_batch(native):
     assert done.stdout.strip() == "stopped", done.stderr
 
 
+@pytest.mark.memory
 def test_memory_does_not_grow(gaussian, x):
     classifier = diffcls.Classifier(make(gaussian, gaussian.predict), policy=Fixed(2))
     bad = diffcls.Classifier(make(gaussian, lambda *_: None), policy=Fixed(2))
