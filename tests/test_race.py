@@ -1,14 +1,14 @@
-"""The C race against the plain Python twin, hand-checkable cases, and what its result says."""
+"""The C race against its twin, hand-checkable cases, and what its result says."""
 
 import numpy as np
 import pytest
-import twins
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from diffcls import _core
 from diffcls.policies import Fixed, Race, Staged, Terms
+from diffcls.reference_race import RaceReference
 
 POLICY = {"risk": 0.02, "n_min": 8, "ramp": 32, "prior_weight": 4.0, "fill": 10, "caps": np.empty((0, 2), np.int64)}
 
@@ -56,13 +56,17 @@ def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps
     class_of_arm = np.unique(class_of_arm, return_inverse=True)[1]
     policy = make_policy(risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget)
     result = run(errors, policy, weight, class_of_arm)
-    winner, done, trace, status = twins.race(errors, weight, policy, class_of_arm)
-    assert result["index"] == winner
-    assert [tuple(row) for row in result["trace"].tolist()] == trace
-    assert result["status"] == status
-    assert result["n_evals"] == trace[-1][2]
+    twin = RaceReference(errors, weight, policy, stats.t.isf, class_of_arm.tolist()).run()
+    assert result["index"] == class_of_arm[twin.leader()]
+    assert [tuple(row) for row in result["trace"].tolist()] == twin.trace
+    assert result["status"] == twin.status
+    assert result["n_evals"] == twin.n_evals
     for c in range(class_of_arm.max() + 1):
-        assert result["n_trials"][c] == max(done[a] for a in range(k) if class_of_arm[a] == c)
+        arms = [a for a in range(k) if class_of_arm[a] == c]
+        best = max(arms, key=lambda a: (twin.n_done[a], -twin.mean(a), -a))
+        assert result["n_trials"][c] == twin.n_done[best]
+        assert result["losses"][c] == pytest.approx(twin.mean(best), rel=1e-12)
+        assert result["alive"][c] == any(a in twin.alive for a in arms)
 
 
 def test_losses_errors_and_excess_are_what_they_say(rng):

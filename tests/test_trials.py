@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcls import _core
+from diffcls import _core, reference_race
 
 
 def pool(n, t, weighting=None, density=None, antithetic=False):
@@ -53,6 +53,21 @@ def test_weights_keep_the_estimand(n_timesteps, seed):
         assert np.mean(trials["weight"] * f[trials["timestep"]]) == pytest.approx(exact, abs=0.01)
 
 
+@given(st.integers(1, 200), st.integers(1, 300), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=200)
+def test_core_and_twin_agree(n, n_timesteps, weighted, dense, antithetic, seed):
+    rng = np.random.default_rng(seed)
+    weighting = rng.random(n_timesteps) * (rng.random(n_timesteps) < 0.8) if weighted else None
+    if weighted:
+        weighting[rng.integers(n_timesteps)] = 1.0
+    density = rng.random(n_timesteps) + 0.01 if dense else None
+    got = pool(n, n_timesteps, weighting, density, antithetic)
+    wanted = reference_race.trials_pool(n, n_timesteps, weighting, density, antithetic)
+    for name in ("timestep", "noise_index", "eps_sign"):
+        np.testing.assert_array_equal(got[name], wanted[name])
+    np.testing.assert_allclose(got["weight"], wanted["weight"], rtol=1e-12)
+
+
 def test_drawn_from_the_weighting_all_count_the_same():
     weighting = np.array([0.0, 1.0, 3.0, 0.0])
     trials = pool(400, 4, weighting, weighting)
@@ -65,6 +80,14 @@ def test_antithetic_pairs():
     for name in ("timestep", "noise_index", "weight"):
         np.testing.assert_array_equal(trials[name][0::2], trials[name][1::2])
     np.testing.assert_array_equal(trials["eps_sign"], [1, -1] * 5)
+    np.testing.assert_array_equal(np.sort(trials["timestep"][::2]), [100, 300, 500, 700, 900])  # the whole schedule
+
+
+def test_antithetic_list_takes_each_timestep_twice():
+    trials = _core.trials_list(np.array([5, 5, 2, 2]), 10, weighting=None, antithetic=True)
+    assert trials["timestep"].tolist() == [5, 5, 2, 2]
+    assert trials["noise_index"].tolist() == [0, 0, 2, 2]
+    assert trials["eps_sign"].tolist() == [1, -1, 1, -1]
 
 
 def test_list():
@@ -96,6 +119,15 @@ def test_published_grids(n_samples, rows, firsts):
             assert timesteps[start : start + 3].tolist() == first
 
 
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.integers(60, 200))
+@settings(deadline=None, max_examples=200)
+def test_published_twin_agrees(n_samples, n_timesteps):
+    timesteps, ends = _core.trials_published(n_samples, n_timesteps, 1)
+    wanted, wanted_ends = reference_race.trials_published(n_samples, n_timesteps)
+    assert timesteps.tolist() == wanted
+    assert ends.tolist() == wanted_ends
+
+
 def test_published_grid_loses_the_noisy_end():
     timesteps, _ = _core.trials_published([300], 1000, 1)
     assert timesteps.max() == 898
@@ -119,6 +151,7 @@ def test_published_trials_repeat_each_timestep():
         (lambda: pool(10, 3, np.ones(4)), "4 items, must have 3"),
         (lambda: _core.trials_list(np.array([3]), 3, weighting=None, antithetic=False), r"timesteps\[0\] is 3"),
         (lambda: _core.trials_list(np.array([-1]), 3, weighting=None, antithetic=False), r"timesteps\[0\] is -1"),
+        (lambda: _core.trials_list(np.array([1, 2]), 3, weighting=None, antithetic=True), "1 and 2, must be equal"),
         (lambda: _core.trials_published([0, 5], 1000, 1), r"n_samples\[0\] is 0"),
         (lambda: _core.trials_published([2000], 1000, 1), r"n_samples\[0\] is 2000"),
         (lambda: _core.trials_published([5], 1000, 0), "n_trials"),
