@@ -42,6 +42,7 @@ sanitize: $(VENV)/tested
 	    PYTHONPATH=. ../../$(PYTHON) tests/fuzz.py --cases $(or $(CASES),20000)
 
 bench: $(VENV)/tested
+	$(PIP) '.[bench]'
 	for script in benchmarks/[a-z]*.py; do \
 	    case $$script in *common.py) ;; *) echo "== $$script"; $(PYTHON) $$script || exit 1;; esac; \
 	done
