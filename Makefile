@@ -25,6 +25,7 @@ lint: $(VENV)/tested
 	$(VENV)/bin/ruff format --check diffcls tests benchmarks setup.py
 	$(VENV)/bin/ruff check diffcls tests benchmarks setup.py
 	$(VENV)/bin/mypy
+	cd tests && ../$(PYTHON) -m mypy.stubtest diffcls._core --mypy-config-file ../pyproject.toml
 
 # AddressSanitizer and UndefinedBehaviorSanitizer: C tests, then the Python suite on a sanitized build of the package.
 # PyTorch's own library can not be loaded under ASan's allocator here, so tests marked `torch` stay out.

@@ -1,15 +1,18 @@
 """The compiled core, CPU.  Memory, dtypes and shapes are checked here; meaning is checked in the Python above it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .core_types import Policy, RaceResult, Trials
+
+@final
 class Cpu:
     """The CPU backend: its threads and its instruction set.  Immutable; safe to share between threads."""
 
-    def __init__(self, *, n_threads: int = 1, simd: str = "auto") -> None: ...
+    def __new__(cls, *, n_threads: int = 1, simd: str = "auto") -> Self: ...
     @property
     def n_threads(self) -> int: ...
     @property
@@ -17,10 +20,11 @@ class Cpu:
     @staticmethod
     def available() -> tuple[str, ...]: ...  # instruction sets of this machine, slowest first
 
+@final
 class DiT:
     """A native DiT: immutable weights, the forward pass of csrc/dit."""
 
-    def __init__(self, weights: Any, config: dict[str, Any]) -> None: ...  # weights: buffer with a safetensors file
+    def __new__(cls, weights: Any, config: dict[str, Any]) -> Self: ...  # weights: buffer with a safetensors file
     @property
     def config(self) -> dict[str, Any]: ...
     @property
@@ -29,34 +33,7 @@ class DiT:
         self, x_t: NDArray[np.float32], timesteps: NDArray[np.float64], class_labels: NDArray[np.int64], *, backend: Cpu
     ) -> NDArray[np.float32]: ...
 
-class Policy(TypedDict):
-    risk: float
-    n_min: int
-    ramp: int
-    prior_weight: float
-    fill: int
-    caps: NDArray[np.int64]  # (n, 2): trials, keep
-    max_evals: int
-
-class Trials(TypedDict):
-    timestep: NDArray[np.uint32]
-    noise_index: NDArray[np.uint32]
-    eps_sign: NDArray[np.float32]
-    weight: NDArray[np.float64]
-
-class RaceResult(TypedDict):
-    index: int
-    losses: NDArray[np.float64]  # (K,)
-    stderr: NDArray[np.float64]
-    excess: NDArray[np.float64]
-    n_trials: NDArray[np.int64]
-    alive: NDArray[np.bool_]
-    n_evals: int
-    p_disagree: float
-    status: str  # "decided" | "pool_exhausted" | "budget"
-    trace: NDArray[np.int64]  # (n_rounds, 3): trials, classes alive, evaluations; cumulative
-    errors: NDArray[np.float64] | None  # (n_arms, S), NaN where not evaluated
-
+@final
 class Loop:
     """One run of the method over any number of images (method/loop.h).  Not for use by two threads at once.
 
@@ -65,8 +42,8 @@ class Loop:
     `progress(n_evals)` is called after a batch at most every 0.05 s.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         denoiser: DiT | Callable[..., Any],
         *,
         backend: Cpu,
@@ -91,8 +68,8 @@ class Loop:
         max_in_flight: int = 32,
         progress: Callable[[int], None] | None = None,
         keep_errors: bool = False,
-    ) -> None: ...
-    def add(self, x_start: NDArray[np.float32], tag: int) -> None: ...
+    ) -> Self: ...
+    def add(self, x_start: NDArray[np.float32], tag: int, /) -> None: ...
     def wants_image(self) -> bool: ...
     def advance(self, *, drain: bool) -> tuple[int, RaceResult] | None: ...
     @property

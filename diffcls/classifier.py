@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .core_types import RaceResult
 from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
 from .images import split
 from .models.registry import load
@@ -287,7 +288,7 @@ class Classifier:
                 yield done.pop(n_given)
                 n_given += 1
 
-    def _advance(self, loop: _core.Loop, *, drain: bool) -> tuple[int, _core.RaceResult] | None:
+    def _advance(self, loop: _core.Loop, *, drain: bool) -> tuple[int, RaceResult] | None:
         try:
             return loop.advance(drain=drain)
         except NonFiniteError as error:  # the core knows classes by number only
@@ -309,7 +310,7 @@ class Classifier:
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
         return np.ascontiguousarray(x_start, np.float32), preparation
 
-    def _result(self, race: _core.RaceResult, preparation: Any) -> Result:
+    def _result(self, race: RaceResult, preparation: Any) -> Result:
         told = self.denoiser.judge(float(race["losses"][race["index"]]))
         if told is not None:
             warnings.warn(told, OutOfWorldWarning, stacklevel=2)

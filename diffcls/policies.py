@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .core_types import Policy as CorePolicy
+from .core_types import Trials
 from .errors import InputError
 
 Caps = Sequence[tuple[int, int]] | Literal["default"] | None
@@ -22,8 +24,8 @@ Caps = Sequence[tuple[int, int]] | Literal["default"] | None
 class Lowered:
     """What the core is given."""
 
-    trials: _core.Trials
-    policy: _core.Policy
+    trials: Trials
+    policy: CorePolicy
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Terms:
 def _core_policy(
     *, risk: float = 0.0, n_min: int = 2, ramp: int = 0, caps: Sequence[tuple[int, int]] = (), max_evals: int | None = None,
     fill: int = 1, prior_weight: float = 4.0,
-) -> _core.Policy:  # fmt: skip
+) -> CorePolicy:  # fmt: skip
     return {
         "risk": risk,
         "n_min": n_min,
@@ -53,7 +55,7 @@ def _core_policy(
     }
 
 
-def _pool(n_trials: int, terms: Terms) -> _core.Trials:
+def _pool(n_trials: int, terms: Terms) -> Trials:
     """Trials spread evenly under the weighting, so that each counts the same."""
     return _core.trials_pool(
         n_trials,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from .core_types import Policy, Trials
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def radical_inverse(n: int) -> list[int]:
 
 def trials_pool(
     n: int, n_timesteps: int, weighting: Floats | None = None, density: Floats | None = None, antithetic: bool = False
-) -> _core.Trials:
+) -> Trials:
     """Row j sits at the quantile (j + 1/2) / rows of the density; rows are read in bit-reversed order."""
     w = np.ones(n_timesteps) if weighting is None else weighting
     q = np.where(w > 0, 1.0 if density is None else density, 0.0)
@@ -67,7 +67,7 @@ class RaceReference:
     errors : (n_arms, N) float64
         Unweighted errors of every arm at every trial.
     weights : (N,) float64
-    policy : _core.Policy
+    policy : Policy
         As the core is given it.
     isf : callable (p, df)
         Quantile of Student's t, ``scipy.stats.t.isf``.
@@ -76,7 +76,7 @@ class RaceReference:
 
     errors: Floats
     weights: Floats
-    policy: _core.Policy
+    policy: Policy
     isf: Callable[[float, float], float]
     class_of_arm: Sequence[int]
     n: int = 0

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .core_types import RaceResult, Trials
 from .errors import InputError
 from .policies import Policy, describe
 from .result import Result, Results, probabilities
@@ -31,7 +32,7 @@ class ErrorTable:
     """
 
     errors: NDArray[np.float64]
-    trials: _core.Trials
+    trials: Trials
     classes: list[str]
     run: dict[str, Any]
     classifier: Classifier
@@ -73,10 +74,10 @@ def replay(table: ErrorTable, policy: Policy) -> Results:
     return Results(results, table.classes)
 
 
-def _find(wanted: _core.Trials, stored: _core.Trials) -> NDArray[np.int64]:
+def _find(wanted: Trials, stored: Trials) -> NDArray[np.int64]:
     """Column of each wanted trial."""
 
-    def keys(trials: _core.Trials) -> list[tuple[Any, ...]]:
+    def keys(trials: Trials) -> list[tuple[Any, ...]]:
         return list(
             zip(trials["timestep"].tolist(), trials["noise_index"].tolist(), trials["eps_sign"].tolist(), strict=True)
         )
@@ -91,7 +92,7 @@ def _find(wanted: _core.Trials, stored: _core.Trials) -> NDArray[np.int64]:
     return np.array([column[key] for key in keys(wanted)], np.int64)
 
 
-def _result(race: _core.RaceResult, classifier: Classifier, run: dict[str, Any]) -> Result:
+def _result(race: RaceResult, classifier: Classifier, run: dict[str, Any]) -> Result:
     return Result(
         classes=classifier.classes,
         index=race["index"],

@@ -1,0 +1,39 @@
+"""What the compiled core takes and gives as dicts of arrays."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Policy(TypedDict):
+    risk: float
+    n_min: int
+    ramp: int
+    prior_weight: float
+    fill: int
+    caps: NDArray[np.int64]  # (n, 2): trials, keep
+    max_evals: int
+
+
+class Trials(TypedDict):
+    timestep: NDArray[np.uint32]
+    noise_index: NDArray[np.uint32]
+    eps_sign: NDArray[np.float32]
+    weight: NDArray[np.float64]
+
+
+class RaceResult(TypedDict):
+    index: int
+    losses: NDArray[np.float64]  # (K,)
+    stderr: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    n_trials: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    n_evals: int
+    p_disagree: float
+    status: str  # "decided" | "pool_exhausted" | "budget"
+    trace: NDArray[np.int64]  # (n_rounds, 3): trials, classes alive, evaluations; cumulative
+    errors: NDArray[np.float64] | None  # (n_arms, S), NaN where not evaluated
