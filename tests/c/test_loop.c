@@ -204,6 +204,14 @@ static void check_losses_are_the_definition(int with_noise)
             CHECK_CLOSE(outcomes[i].losses[c] / loss, 1.0, 1e-5);
         }
     }
+    s.params.n_trials = 1; /* neighbours of one trial that are different images */
+    s.params.max_in_flight = IMAGES;
+    s.model.n_calls = s.model.n_released = 0;
+    run_images(&s, outcomes, 0);
+    for (int64_t i = 0; i < IMAGES; i++) {
+        double loss = s.trials[0].weight * plain_error(&s, i, &s.trials[0], 2);
+        CHECK_CLOSE(outcomes[i].losses[2] / loss, 1.0, 1e-5);
+    }
     setting_close(&s);
 }
 

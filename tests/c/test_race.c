@@ -49,7 +49,7 @@ static void check_round(const outcome *out, int64_t i, int64_t n_trials, int64_t
           out->rounds[i].n_evals == n_evals);
 }
 
-static const dc_policy PLAIN = {.risk = 0.1, .n_min = 2, .fill = 1};
+static const dc_policy PLAIN = {.risk = 0.1, .n_min = 2, .fill = 1, .prior_weight = 4.0};
 
 /* Differences to class 0: class 1 has 1, 3, 1, 3, ... */
 static double two_classes(int64_t arm, int64_t trial)
@@ -58,7 +58,7 @@ static double two_classes(int64_t arm, int64_t trial)
 }
 
 /* n = 2: mean 2, s^2 2, radius tan(0.4 pi) sqrt(2 (1/2 - 1/8)) = 2.67, stays; n = 4: s^2 4/3, radius 1.638 sqrt(4/3 / 8) =
- * 0.67, goes. */
+ * 0.67, goes.  Two classes have no one to moderate by. */
 static void check_two_classes_by_hand(void)
 {
     outcome out;
@@ -84,6 +84,12 @@ static double three_classes(int64_t arm, int64_t trial)
     return 10.0 + differences[arm][trial % 2];
 }
 
+/* Class 1 as far as 2. */
+static double three_classes_further(int64_t arm, int64_t trial)
+{
+    return three_classes(arm, trial) + (arm == 1 ? 0.5 : 0.0);
+}
+
 /* n = 4, N = 8, level 0.1 (4 / 8)^2 = 0.025.  Variances 4/3 and 12.  Without moderation class 1's radius is 3.18 sqrt(4/3 /
  * 8) = 1.30 < 1.5: it goes; with d0 = 4 its s^2 is (4 20/3 + 4) / 7 = 4.38, df 7, the radius 1.75: it stays. */
 static void check_moderation_by_hand(void)
@@ -95,6 +101,8 @@ static void check_moderation_by_hand(void)
     policy.prior_weight = 4.0;
     run(&out, (dc_arms){3, 3, NULL, NULL}, 8, policy, three_classes);
     check_round(&out, 0, 4, 3, 12);
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 8, policy, three_classes_further); /* 2 > 1.75 */
+    check_round(&out, 0, 4, 2, 12);
     policy.ramp = 0; /* level 0.1: radius 1.415 sqrt(4.38 / 8) = 1.05 < 1.5 */
     run(&out, (dc_arms){3, 3, NULL, NULL}, 8, policy, three_classes);
     check_round(&out, 0, 4, 2, 12);
@@ -113,6 +121,17 @@ static double falling(int64_t arm, int64_t trial) /* class k is worse by k for e
 static double rising(int64_t arm, int64_t trial) /* the last class is best */
 {
     return 1.0 - 1e-3 * (double)arm + 0.01 * (double)(trial % 5);
+}
+
+static double turning(int64_t arm, int64_t trial)
+{
+    static const double before[4] = {0.8, 0.9, 1.0, 1.1};
+    return arm == 1 && trial >= 4 ? 5.0 : before[arm];
+}
+
+static double unlucky(int64_t arm, int64_t trial)
+{
+    return (double)((arm * 7 + trial * (arm + 3)) % 11);
 }
 
 static void check_ties(void)
@@ -135,6 +154,9 @@ static void check_edges(void)
     dc_policy policy = PLAIN;
     run(&out, (dc_arms){1, 1, NULL, NULL}, 30, policy, same); /* one class: decided after its first round */
     CHECK(out.result.status == DC_RACE_DECIDED && out.result.n_evals == 2 && out.result.p_disagree == 0.0);
+    policy.risk = 0.9; /* a level so loose that radii are negative: the leader stays even so */
+    run(&out, (dc_arms){5, 5, NULL, NULL}, 30, policy, unlucky);
+    CHECK(out.n_rounds == 1 && out.result.status == DC_RACE_DECIDED && out.alive[out.result.index]);
     policy.risk = 0.0; /* Fixed goes to the end */
     run(&out, (dc_arms){1, 1, NULL, NULL}, 30, policy, same);
     CHECK(out.result.status == DC_RACE_DECIDED && out.result.n_evals == 30);
@@ -162,6 +184,9 @@ static void check_rounds(void)
     policy = (dc_policy){.fill = 1, .max_evals = 44};
     run(&out, (dc_arms){5, 5, NULL, NULL}, 20, policy, same);
     CHECK(out.result.status == DC_RACE_BUDGET && out.result.n_evals == 40);
+    const int64_t cost_of_arm[5] = {2, 1, 1, 1, 1};
+    run(&out, (dc_arms){5, 5, NULL, cost_of_arm}, 20, policy, same);
+    CHECK(out.result.status == DC_RACE_BUDGET && out.result.n_evals == 42);
 }
 
 static void check_prompts_of_classes(void)
@@ -175,6 +200,11 @@ static void check_prompts_of_classes(void)
     CHECK(out.result.index == 1 && out.alive[0] && out.alive[1] && !out.alive[2]);
     CHECK(out.n_trials[2] == 4 && out.n_trials[0] == 10 && out.result.n_evals == 6 * 4 + 5 * 6);
     CHECK(out.losses[1] == 1.0 && out.losses[0] == 4.0);
+    /* a class is what its longest-lived prompt says, though one dropped early had a smaller mean */
+    const int64_t two_of_class_1[4] = {0, 1, 2, 1};
+    run(&out, (dc_arms){4, 3, two_of_class_1, NULL}, 10, (dc_policy){.fill = 1, .caps = &cap, .n_caps = 1}, turning);
+    CHECK(out.n_trials[1] == 10 && out.n_trials[2] == 4 && out.result.n_evals == 4 * 4 + 6 * 2);
+    CHECK_CLOSE(out.losses[1], (4 * 0.9 + 6 * 5.0) / 10, 1e-14);
     cap.keep = 1; /* one class alive with three prompts: a race with a test stops here */
     policy.risk = 1e-9, policy.n_min = 4;
     run(&out, arms, 10, policy, falling);
