@@ -125,7 +125,7 @@ static double rising(int64_t arm, int64_t trial) /* the last class is best */
 
 static double turning(int64_t arm, int64_t trial)
 {
-    static const double before[4] = {0.8, 0.9, 1.0, 1.1};
+    static const double before[4] = {1.1, 0.9, 0.8, 1.0};
     return arm == 1 && trial >= 4 ? 5.0 : before[arm];
 }
 
@@ -201,7 +201,7 @@ static void check_prompts_of_classes(void)
     CHECK(out.n_trials[2] == 4 && out.n_trials[0] == 10 && out.result.n_evals == 6 * 4 + 5 * 6);
     CHECK(out.losses[1] == 1.0 && out.losses[0] == 4.0);
     /* a class is what its longest-lived prompt says, though one dropped early had a smaller mean */
-    const int64_t two_of_class_1[4] = {0, 1, 2, 1};
+    const int64_t two_of_class_1[4] = {1, 1, 0, 2};
     run(&out, (dc_arms){4, 3, two_of_class_1, NULL}, 10, (dc_policy){.fill = 1, .caps = &cap, .n_caps = 1}, turning);
     CHECK(out.n_trials[1] == 10 && out.n_trials[2] == 4 && out.result.n_evals == 4 * 4 + 6 * 2);
     CHECK_CLOSE(out.losses[1], (4 * 0.9 + 6 * 5.0) / 10, 1e-14);
