@@ -5,7 +5,8 @@
  * Test.  Leader b = smallest mean (ties: lowest index).  For each other class D_i = w_i (e_ic - e_ib), mean m_c, sample
  * variance s_c^2; with more than two alive s~_c^2 = (d0 median s^2 + (n - 1) s_c^2) / (d0 + n - 1), df = n - 1 + d0, else
  * s_c^2, df = n - 1.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
- * m_c > r_c.  The level is for one look at one pair: a knob, not the error probability of the label.
+ * m_c > r_c; at n = N the radius is 0, so that only ties with the leader stay.  The level is for one look at one pair: a
+ * knob, not the error probability of the label.
  * Caps.  (trials, keep): after the test at that count only the `keep` smallest means stay.
  *
  * Staged is caps without a test, Fixed is neither; both go on to the last trial.  With a test, the race stops as soon as
@@ -32,17 +33,17 @@ typedef struct dc_policy {
     int64_t n_min;       /* trials before the first test, >= 2 */
     int64_t ramp;        /* trials until the level is reached in full; 0: from the first test on */
     double prior_weight; /* d0 of the moderated variance, >= 0 */
-    int64_t fill;        /* rows that a round is raised to, >= 1: a property of the policy, never of the hardware */
+    int64_t fill;        /* rows that a round is raised to, 1 to 2^30: a property of the policy, never of the hardware */
     const dc_cap *caps;  /* (n_caps,) borrowed; trials strictly increasing, keep >= 1 */
     int64_t n_caps;
-    int64_t max_evals;   /* stop before a round that would exceed it; 0: no budget */
+    int64_t max_evals;   /* the last round is cut to stay within it; 0: no budget */
 } dc_policy;
 
 typedef enum dc_race_status {
     DC_RACE_RUNNING = 0,
     DC_RACE_DECIDED,        /* one class alive */
     DC_RACE_POOL_EXHAUSTED, /* all trials evaluated, several classes alive */
-    DC_RACE_BUDGET,         /* max_evals would have been exceeded */
+    DC_RACE_BUDGET,         /* max_evals allows no further trial */
 } dc_race_status;
 
 /* One round as it happened: the path of elimination.  Cumulative. */
