@@ -42,7 +42,7 @@ void *driver_backend(const char *simd)
 void driver_linear(const dc_backend *backend, float *y, const float *x, float *panels, float *bias, int64_t rows,
                    int64_t n_in, int64_t n_out)
 {
-    dc_linear layer = {n_in, n_out, NULL, panels, bias};
+    dc_linear layer = {n_in, n_out, panels, bias};
     backend->dit->linear(backend, y, x, &layer, rows, (dc_finish){.epilogue = DC_EPILOGUE_NONE});
 }
 """

@@ -255,6 +255,8 @@ def _words(name: str, value: Any, n: int) -> NDArray[np.uint32]:
 def _deliver(result: NDArray[Any], out: Any, like: Any) -> Any:
     """Into `out`, or in the framework of `like`, sharing memory."""
     if out is not None:
+        if not hasattr(out, "__dlpack__"):
+            raise DTypeError(f"out is {type(out).__name__}, must be an array")
         host = out if isinstance(out, np.ndarray) else np.from_dlpack(out)
         if host.shape != result.shape:
             raise ShapeError(f"out has shape {host.shape}, must have {result.shape}")

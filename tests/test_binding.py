@@ -233,6 +233,31 @@ def test_a_loop_is_not_for_its_own_callbacks(gaussian, x):
         box[0].advance(drain=True)
 
 
+def test_an_image_that_runs_the_loop_while_it_is_added(gaussian, x):
+    """Its conversion to an array starts the loop in another thread: the addition is refused."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def predict(x_t, t, cond):
+        started.set()
+        go_on.wait(10)
+        return gaussian.predict(x_t, t, cond)
+
+    loop = diffcls.Classifier(make(gaussian, predict), policy=Fixed(2)).make_loop()
+    loop.add(x[0], 0)
+    worker = threading.Thread(target=lambda: loop.advance(drain=True))
+
+    class Image:
+        def __array__(self, dtype=None, copy=None):
+            worker.start()
+            started.wait(10)
+            return x[1]
+
+    with pytest.raises(RuntimeError, match="is running"):
+        loop.add(Image(), 1)
+    go_on.set()
+    worker.join()
+
+
 def test_cycles_are_collected(gaussian):
     class Predict:
         def __call__(self, x_t, t, cond):

@@ -88,13 +88,14 @@ def tiny_config():
 
 
 def tiny_tensors(rng):
-    d, layers = 4, {"x_embedder.proj": (4, 4), "t_embedder.mlp.0": (4, 256), "t_embedder.mlp.2": (4, 4)}
+    d, layers = 4, {"t_embedder.mlp.0": (4, 256), "t_embedder.mlp.2": (4, 4)}
     layers |= {"final_layer.linear": (4, d), "final_layer.adaLN_modulation.1": (2 * d, d)}
     layers |= {
         "blocks.0.attn.qkv": (3 * d, d), "blocks.0.attn.proj": (d, d), "blocks.0.mlp.fc1": (d, d), "blocks.0.mlp.fc2": (d, d),
         "blocks.0.adaLN_modulation.1": (6 * d, d),
     }  # fmt: skip
-    tensors = {"pos_embed": (1, 4, d), "y_embedder.embedding_table.weight": (2, d)}
+    tensors = {"pos_embed": (1, 4, d), "x_embedder.proj.weight": (d, 1, 2, 2), "x_embedder.proj.bias": (d,)}
+    tensors |= {"y_embedder.embedding_table.weight": (2, d)}
     for name, (n_out, n_in) in layers.items():
         tensors |= {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in tensors.items()}
@@ -135,7 +136,12 @@ def change(name, **fields):
         (change("pos_embed", shape=[1, -4, 4]), "no valid dtype"),
         (change("pos_embed", shape=[1, 5, 4]), "its shape needs 80 bytes"),
         (change("pos_embed", shape=[2**61, 2**61]), "overflows|no valid"),
-        (change("pos_embed", shape=[4, 1, 4]), "must have 1 and 16"),
+        (change("pos_embed", shape=[4, 1, 4]), "has 3 dimensions, the first 4, must have 3, the first 1"),
+        (change("pos_embed", shape=[1, 2, 8]), "tensor pos_embed has"),
+        (change("pos_embed", shape=[1, 16]), "has 2 dimensions"),
+        (change("x_embedder.proj.weight", shape=[4, 2, 2, 1]), "tensor x_embedder.proj.weight has"),
+        (change("blocks.0.attn.qkv.weight", shape=[12, 2, 2]), "has 3 dimensions"),
+        (change("final_layer.linear.bias", shape=[4, 1]), "has 2 dimensions"),
         (change("pos_embed", data_offsets=[0, 10**15]), "claims bytes 0 to 1000000000000000"),
         (change("pos_embed", data_offsets=[64, 0]), "claims bytes|needs"),
         (change("x_embedder.proj.bias", data_offsets=[0, 16]), "claims bytes"),

@@ -102,6 +102,8 @@ X = np.zeros((2, 3), np.float32)
         (lambda: ops.normal(3, seed=0, index=0, device="cuda"), diffcls.DeviceError, "device is 'cuda'"),
         (lambda: ops.normal(3, seed=0, index=0, stream=1), diffcls.DeviceError, "stream"),
         (lambda: ops.normal(3, seed=0, index=0, out=np.empty(4)), ValueError, r"out has shape \(4,\)"),
+        (lambda: ops.normal(3, seed=0, index=0, out=[1, 2, 3]), TypeError, "out is list"),
+        (lambda: ops.eps_error(np.ones((1,) * 64), np.ones((1,) * 64)), ValueError, "has 64 dimensions"),
         (lambda: ops.add_noise(X, 1.0, 1.0), ValueError, "needs eps, or seed"),
         (lambda: ops.add_noise(X, 1.0, 1.0, eps=X[:, :2]), ValueError, "eps has shape"),
         (lambda: ops.add_noise(X, [1.0] * 3, 1.0, eps=X), ValueError, r"alpha has shape \(3,\)"),

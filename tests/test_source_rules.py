@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 C_FILES = sorted((ROOT / "csrc").rglob("*.[ch]"))
 PY_FILES = sorted(p for d in ("diffcls", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py"))
 
-pytestmark = pytest.mark.skipif(not C_FILES, reason="the sources are not beside the tests")
+pytestmark = pytest.mark.skipif(not (ROOT / "Makefile").exists(), reason="the tests are not in a whole checkout")
 
 # folder -> what its files may include (first part of the path; "" is csrc itself: backend.h)
 ARROWS = {

@@ -12,17 +12,21 @@ typedef struct reader {
     dc_error *err;
 } reader;
 
-/* *out: returns new (count,) float32 of the tensor `name`, whose shape must multiply to count with n_out rows first. */
-static dc_status read_tensor(reader *r, float **out, const char *name, int64_t n_first, int64_t n_rest)
+/* *out: returns new float32 items of the tensor `name`, whose shape must be exactly shape (n_dims,). */
+static dc_status read_tensor(reader *r, float **out, const char *name, int n_dims, const int64_t *shape)
 {
     void *memory;
     const dc_tensor *tensor = dc_tensors_find(&r->tensors, name);
     if (tensor == NULL)
         return dc_error_set(r->err, DC_ERR_FORMAT, "the weights file has no tensor %s", name);
-    if (tensor->n_dims < 1 || tensor->shape[0] != n_first || tensor->n_items != n_first * n_rest)
-        return dc_error_set(r->err, DC_ERR_FORMAT, "tensor %s has %lld rows and %lld items, must have %lld and %lld", name,
-                            (long long)(tensor->n_dims ? tensor->shape[0] : 0), (long long)tensor->n_items,
-                            (long long)n_first, (long long)(n_first * n_rest));
+    int same = tensor->n_dims == n_dims;
+    for (int i = 0; same && i < n_dims; i++)
+        same = tensor->shape[i] == shape[i];
+    if (!same)
+        return dc_error_set(r->err, DC_ERR_FORMAT,
+                            "tensor %s has %d dimensions, the first %lld, must have %d, the first %lld", name,
+                            tensor->n_dims, (long long)(tensor->n_dims ? tensor->shape[0] : 0), n_dims,
+                            (long long)shape[0]);
     dc_status status = dc_alloc(&memory, tensor->n_items, sizeof(float), name, r->err);
     if (status != DC_OK)
         return status;
@@ -33,7 +37,7 @@ static dc_status read_tensor(reader *r, float **out, const char *name, int64_t n
 }
 
 /* panels (ceil(n_out / 32), n_in, 32): column j of the output is lane j % 32 of panel j / 32. */
-static dc_status pack(dc_linear *layer, dc_error *err)
+static dc_status pack(dc_linear *layer, const float *weight, dc_error *err)
 {
     void *memory;
     int64_t n_panels = (layer->n_out + DC_PANEL - 1) / DC_PANEL;
@@ -43,30 +47,39 @@ static dc_status pack(dc_linear *layer, dc_error *err)
     layer->panels = memory;
     for (int64_t j = 0; j < layer->n_out; j++)
         for (int64_t k = 0; k < layer->n_in; k++)
-            layer->panels[(j / DC_PANEL * layer->n_in + k) * DC_PANEL + j % DC_PANEL] = layer->weight[j * layer->n_in + k];
+            layer->panels[(j / DC_PANEL * layer->n_in + k) * DC_PANEL + j % DC_PANEL] = weight[j * layer->n_in + k];
     return DC_OK;
 }
 
-/* `prefix`.weight (n_out, n_in) and `prefix`.bias (n_out,), packed. */
-static dc_status read_linear(reader *r, dc_linear *layer, const char *prefix, int64_t n_out, int64_t n_in)
+/* `prefix`.weight of the given shape, n_out rows first, and `prefix`.bias (n_out,), packed. */
+static dc_status read_layer(reader *r, dc_linear *layer, const char *prefix, int n_dims, const int64_t *shape)
 {
     char name[DC_TENSOR_NAME];
-    float *bias = NULL;
+    float *weight = NULL, *bias = NULL;
     void *memory;
-    layer->n_in = n_in;
-    layer->n_out = n_out;
+    layer->n_out = shape[0];
+    layer->n_in = 1;
+    for (int i = 1; i < n_dims; i++)
+        layer->n_in *= shape[i];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    dc_status status = read_tensor(r, &layer->weight, name, n_out, n_in);
-    if (status != DC_OK || (status = pack(layer, r->err)) != DC_OK)
-        return status;
+    dc_status status = read_tensor(r, &weight, name, n_dims, shape);
+    if (status != DC_OK || (status = pack(layer, weight, r->err)) != DC_OK)
+        goto done;
     snprintf(name, sizeof name, "%s.bias", prefix);
-    if ((status = read_tensor(r, &bias, name, n_out, 1)) == DC_OK &&
-        (status = dc_alloc(&memory, (n_out / DC_PANEL + 1) * DC_PANEL, sizeof(float), name, r->err)) == DC_OK) {
-        layer->bias = memory;
-        memcpy(layer->bias, bias, (size_t)n_out * sizeof *bias);
-    }
+    if ((status = read_tensor(r, &bias, name, 1, shape)) != DC_OK ||
+        (status = dc_alloc(&memory, (layer->n_out / DC_PANEL + 1) * DC_PANEL, sizeof(float), name, r->err)) != DC_OK)
+        goto done;
+    layer->bias = memory;
+    memcpy(layer->bias, bias, (size_t)layer->n_out * sizeof *bias);
+done:
     dc_free(bias);
+    dc_free(weight);
     return status;
+}
+
+static dc_status read_linear(reader *r, dc_linear *layer, const char *prefix, int64_t n_out, int64_t n_in)
+{
+    return read_layer(r, layer, prefix, 2, (int64_t[]){n_out, n_in});
 }
 
 static dc_status read_block(reader *r, dc_dit_block *block, const dc_dit_config *config, int64_t index)
@@ -102,19 +115,20 @@ static dc_status read_model(reader *r, dc_dit *model)
         const char *name;
         int64_t n_out, n_in;
     } layers[] = {
-        {&model->x_embedder, "x_embedder.proj", d, config->in_channels * p2},
         {&model->t_embedder_0, "t_embedder.mlp.0", d, DC_FREQUENCIES},
         {&model->t_embedder_2, "t_embedder.mlp.2", d, d},
         {&model->final_linear, "final_layer.linear", p2 * model->out_channels, d},
         {&model->final_adaLN_modulation, "final_layer.adaLN_modulation.1", 2 * d, d},
     };
-    dc_status status = DC_OK;
+    const int64_t patch[] = {d, config->in_channels, config->patch_size, config->patch_size}; /* a convolution's */
+    dc_status status = read_layer(r, &model->x_embedder, "x_embedder.proj", 4, patch);
     for (size_t i = 0; i < sizeof layers / sizeof *layers && status == DC_OK; i++)
         status = read_linear(r, layers[i].layer, layers[i].name, layers[i].n_out, layers[i].n_in);
     if (status == DC_OK)
-        status = read_tensor(r, &model->embedding_table, "y_embedder.embedding_table.weight", config->num_classes, d);
+        status = read_tensor(r, &model->embedding_table, "y_embedder.embedding_table.weight", 2,
+                             (int64_t[]){config->num_classes, d});
     if (status == DC_OK)
-        status = read_tensor(r, &model->pos_embed, "pos_embed", 1, model->n_tokens * d);
+        status = read_tensor(r, &model->pos_embed, "pos_embed", 3, (int64_t[]){1, model->n_tokens, d});
     for (int64_t i = 0; i < config->depth && status == DC_OK; i++)
         status = read_block(r, &model->blocks[i], config, i);
     if (status == DC_OK && r->n_read != r->tensors.n)
@@ -178,7 +192,6 @@ done:
 
 static void clear_linear(dc_linear *layer)
 {
-    dc_free(layer->weight);
     dc_free(layer->panels);
     dc_free(layer->bias);
 }

@@ -10,11 +10,12 @@
 
 enum { DC_PANEL = 32 }; /* output columns of a packed weight panel */
 
-/* y = x weight^T + bias.  weight (n_out, n_in) as stored; panels (ceil(n_out / 32), n_in, 32), zero-padded; bias
+/* y = x weight^T + bias.  panels (ceil(n_out / 32), n_in, 32) hold the
+ * weight (n_out, n_in) column by column, zero-padded; bias
  * (ceil(n_out / 32) * 32,), zero-padded. */
 typedef struct dc_linear {
     int64_t n_in, n_out;
-    float *weight, *panels, *bias;
+    float *panels, *bias;
 } dc_linear;
 
 typedef enum dc_epilogue {

@@ -226,7 +226,9 @@ static dc_status place_data(dc_tensors *tensors, const char *data, int64_t n_byt
         for (int d = 0; d < tensor->n_dims; d++)
             if (!dc_size_mul(&tensor->n_items, tensor->n_items, tensor->shape[d]))
                 return dc_error_set(err, DC_ERR_FORMAT, "the shape of tensor %s overflows", tensor->name);
-        if (!dc_size_mul(&bytes, bytes, tensor->n_items) || tensor->begin != offset || tensor->end < tensor->begin ||
+        if (!dc_size_mul(&bytes, bytes, tensor->n_items))
+            return dc_error_set(err, DC_ERR_FORMAT, "the size of tensor %s overflows", tensor->name);
+        if (tensor->begin != offset || tensor->end < tensor->begin ||
             tensor->end - tensor->begin != bytes || tensor->end > n_bytes)
             return dc_error_set(err, DC_ERR_FORMAT,
                                 "tensor %s claims bytes %lld to %lld of %lld; its shape needs %lld bytes from %lld on",

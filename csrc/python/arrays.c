@@ -142,6 +142,11 @@ static int tensor_from_numpy(core_state *state, tensor *out, PyObject *object, c
         PyErr_Format(state->exceptions[DC_ERR_DTYPE], "%s is in the other byte order, must be native", name);
         return -1;
     }
+    if (PyArray_NDIM(array) > TENSOR_DIMS) { /* NumPy itself allows 64 */
+        PyErr_Format(state->exceptions[DC_ERR_SHAPE], "%s has %d dimensions, must have 0 to %d", name, PyArray_NDIM(array),
+                     TENSOR_DIMS);
+        return -1;
+    }
     out->data = PyArray_DATA(array);
     out->n_dims = PyArray_NDIM(array);
     for (int i = 0; i < out->n_dims; i++) {

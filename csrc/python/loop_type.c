@@ -281,11 +281,15 @@ static PyObject *loop_add(PyObject *object, PyObject *args)
     PyObject *x_object;
     long long tag;
     dc_error err = {0};
-    if (!PyArg_ParseTuple(args, "OL:add", &x_object, &tag) || check_usable(self) < 0)
+    if (!PyArg_ParseTuple(args, "OL:add", &x_object, &tag))
         return NULL;
     PyObject *x_start = array_of_size(state_of(self), x_object, ARRAY_FLOAT32, self->n_elem, "x_start");
     if (x_start == NULL)
         return NULL;
+    if (check_usable(self) < 0) { /* only now: the conversion may run Python that starts this Loop */
+        Py_DECREF(x_start);
+        return NULL;
+    }
     dc_status status = dc_loop_add(self->loop, array_data(x_start), tag, &err);
     Py_DECREF(x_start);
     if (status != DC_OK)
