@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESULTS = Path(__file__).parent / "results"
+CSRC = Path(__file__).parents[1] / "csrc"
 
 FMA_LOOP = """
 double flops(float *out, long n)  /* twelve chains of vectors hide the latency of an FMA */
@@ -94,6 +95,19 @@ def measure(
                 call()
             seconds[name].append((clock() - start) / n)
     return Timings({name: np.array(values) for name, values in seconds.items()}, seed)
+
+
+def build_core(folder: str, driver: str) -> ctypes.CDLL:
+    """The core without Python, as setup.py compiles it, and a few lines of C that call the backend's own table."""
+    source, library = Path(folder) / "driver.c", Path(folder) / "driver.so"
+    source.write_text(driver)
+    sources = [path for path in sorted(CSRC.rglob("*.c")) if "python" not in path.parts]
+    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-D_POSIX_C_SOURCE=200809L", f"-I{CSRC}"]
+    command = [os.environ.get("CC", "cc"), *flags, "-shared", "-fPIC", source, *sources, "-o", library, "-lm", "-ldl"]
+    subprocess.run([*command, "-pthread"], check=True)
+    core = ctypes.CDLL(str(library))
+    core.driver_backend.restype = ctypes.c_void_p
+    return core
 
 
 def peak_flops() -> float | None:

@@ -7,8 +7,6 @@ operation with packed weights and its bias; OpenBLAS (package scipy-openblas32, 
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ SHAPES = (
     (256, 384, 1152),
     (256, 1536, 384),
 )
-CSRC = Path(__file__).parents[1] / "csrc"
 
 DRIVER = """
 #include "cpu/cpu.h"
@@ -49,15 +46,7 @@ void driver_linear(const dc_backend *backend, float *y, const float *x, float *p
 
 
 def build(folder: str) -> ctypes.CDLL:
-    """The core without Python, as setup.py compiles it, and the driver above."""
-    driver, library = Path(folder) / "driver.c", Path(folder) / "driver.so"
-    driver.write_text(DRIVER)
-    sources = [path for path in sorted(CSRC.rglob("*.c")) if "python" not in path.parts]
-    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-D_POSIX_C_SOURCE=200809L", f"-I{CSRC}"]
-    command = [os.environ.get("CC", "cc"), *flags, "-shared", "-fPIC", driver, *sources, "-o", library, "-lm", "-ldl"]
-    subprocess.run([*command, "-pthread"], check=True)
-    core = ctypes.CDLL(str(library))
-    core.driver_backend.restype = ctypes.c_void_p
+    core = common.build_core(folder, DRIVER)
     core.driver_linear.argtypes = (ctypes.c_void_p,) * 5 + (ctypes.c_int64,) * 3
     core.driver_linear.restype = None
     return core

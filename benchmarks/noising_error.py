@@ -7,11 +7,8 @@ Targets: 5 times NumPy with its default generator, 2.5 times PyTorch.
 """
 
 import ctypes
-import os
-import subprocess
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import common
@@ -22,7 +19,6 @@ from diffcls import _core, reference
 
 CASES = ((10, 20, 784), (32, 1, 784), (8, 1, 16384), (4, 10, 16384), (1, 64, 16384))  # trials, classes, elements
 ALPHA, SIGMA = 0.8, 0.6
-CSRC = Path(__file__).parents[1] / "csrc"
 
 DRIVER = """
 #include "cpu/cpu.h"
@@ -53,15 +49,7 @@ void driver_step(const dc_backend *backend, float *x_t, double *errors, const fl
 
 
 def build(folder: str) -> ctypes.CDLL:
-    """The core without Python, as setup.py compiles it, and the driver above: the backend's own table is called."""
-    driver, library = Path(folder) / "driver.c", Path(folder) / "driver.so"
-    driver.write_text(DRIVER)
-    sources = [path for path in sorted(CSRC.rglob("*.c")) if "python" not in path.parts]
-    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-D_POSIX_C_SOURCE=200809L", f"-I{CSRC}"]
-    command = [os.environ.get("CC", "cc"), *flags, "-shared", "-fPIC", driver, *sources, "-o", library, "-lm", "-ldl"]
-    subprocess.run([*command, "-pthread"], check=True)
-    core = ctypes.CDLL(str(library))
-    core.driver_backend.restype = ctypes.c_void_p
+    core = common.build_core(folder, DRIVER)
     core.driver_step.argtypes = (ctypes.c_void_p,) * 6 + (ctypes.c_int64,) * 3
     core.driver_step.restype = None
     return core

@@ -32,7 +32,7 @@ from .options import (
 from .policies import Fixed, Lowered, Policy, Terms, describe
 from .progress import open_progress
 from .prompts import Templates, resolve
-from .result import Result, Results, probabilities
+from .result import Result, Results
 from .tables import ErrorTable
 from .threads import backend
 
@@ -316,21 +316,13 @@ class Classifier:
             warnings.warn(told, OutOfWorldWarning, stacklevel=2)
         done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
         errors = race["errors"]
-        return Result(
+        return Result.from_race(
+            race,
             classes=self.classes,
-            index=race["index"],
-            losses=race["losses"],
-            stderr=race["stderr"],
-            excess=race["excess"],
-            n_trials=race["n_trials"],
-            alive=race["alive"],
-            probabilities=probabilities(race["excess"], self.log_prior, self.temperature),
-            n_evals=race["n_evals"],
-            status=race["status"],
-            p_disagree=race["p_disagree"],
-            trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
-            errors=None if errors is None else self._errors_by_class(errors),
+            log_prior=self.log_prior,
+            temperature=self.temperature,
             run=self._run if done is None else {**self._run, "preparation": done},
+            errors=None if errors is None else self._errors_by_class(errors),
             warnings=[] if told is None else [told],
         )
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from .core_types import RaceResult
 from .errors import MissingExtraError
 
 Floats = NDArray[np.float64]
@@ -62,6 +63,37 @@ class Result:
     errors: Floats | None
     run: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_race(
+        cls,
+        race: RaceResult,
+        *,
+        classes: list[str],
+        log_prior: Floats,
+        temperature: float,
+        run: dict[str, Any],
+        errors: Floats | None = None,
+        warnings: Sequence[str] = (),
+    ) -> Result:
+        """Of what the core says of one picture, live or replayed."""
+        return cls(
+            classes=classes,
+            index=race["index"],
+            losses=race["losses"],
+            stderr=race["stderr"],
+            excess=race["excess"],
+            n_trials=race["n_trials"],
+            alive=race["alive"],
+            probabilities=probabilities(race["excess"], log_prior, temperature),
+            n_evals=race["n_evals"],
+            status=race["status"],
+            p_disagree=race["p_disagree"],
+            trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
+            errors=errors,
+            run=run,
+            warnings=list(warnings),
+        )
 
     @property
     def label(self) -> str:

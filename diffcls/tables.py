@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .core_types import RaceResult, Trials
+from .core_types import Trials
 from .errors import InputError
 from .policies import Policy, describe
-from .result import Result, Results, probabilities
+from .result import Result, Results
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -70,7 +70,15 @@ def replay(table: ErrorTable, policy: Policy) -> Results:
             trials=lowered.trials,
             policy=lowered.policy,
         )
-        results.append(_result(race, classifier, run))
+        results.append(
+            Result.from_race(
+                race,
+                classes=classifier.classes,
+                log_prior=classifier.log_prior,
+                temperature=classifier.temperature,
+                run=run,
+            )
+        )
     return Results(results, table.classes)
 
 
@@ -90,22 +98,3 @@ def _find(wanted: Trials, stored: Trials) -> NDArray[np.int64]:
             f"the table lacks {len(missing)} trials of the policy, first timestep {timestep} with noise {noise_index}"
         )
     return np.array([column[key] for key in keys(wanted)], np.int64)
-
-
-def _result(race: RaceResult, classifier: Classifier, run: dict[str, Any]) -> Result:
-    return Result(
-        classes=classifier.classes,
-        index=race["index"],
-        losses=race["losses"],
-        stderr=race["stderr"],
-        excess=race["excess"],
-        n_trials=race["n_trials"],
-        alive=race["alive"],
-        probabilities=probabilities(race["excess"], classifier.log_prior, classifier.temperature),
-        n_evals=race["n_evals"],
-        status=race["status"],
-        p_disagree=race["p_disagree"],
-        trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
-        errors=None,
-        run=run,
-    )
