@@ -93,7 +93,7 @@ loss above which a picture is called unlike the training pictures.
 
 ## Pictures as people have them
 
-1,000 test pictures of each set a row, among the set's own ten classes: enlarged 2 to 20 times, inverted, framed by margins of
+{measured["pictures"]["mnist"]["clean"]["n"]:,} test pictures of each set a row, among the set's own ten classes: enlarged 2 to 20 times, inverted, framed by margins of
 2 to 20 pixels, moved by up to 3 pixels with what leaves the frame cut off, JPEG at quality 50, dark ink of some colour on white.
 
 {pictures_table(measured)}
