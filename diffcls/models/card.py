@@ -110,7 +110,8 @@ The light object on a dark ground, or the reverse, must be alone: pictures with 
 shadows are outside its world, whether or not the warning says so. Probabilities carry a temperature fitted on the held-out
 pictures; they are not calibrated on yours.
 
-Every figure here: `python -m diffcls.models.measure`, then `python -m diffcls.models.card`. Weights' SHA-256:
+Every figure here: `python -m diffcls.models.measure` (with `--limit` for the numbers of pictures that the tables name; without
+it, the whole test sets), then `python -m diffcls.models.card`. Weights' SHA-256:
 `{measured["weights"]}`.
 """
 
