@@ -66,6 +66,7 @@ def test_other_numpy_dtypes(dtype, simd):
     np.testing.assert_allclose(errors, exact(prediction, target, "l2"), rtol=RTOL)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_as_pytorch_computes_it(loss, dtype):
