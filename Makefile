@@ -17,7 +17,7 @@ check-c:
 
 # the core compiles without a warning under every compiler at hand
 check-compilers:
-	for compiler in gcc clang; do \
+	for compiler in gcc clang aarch64-linux-gnu-gcc; do \
 	    if command -v $$compiler > /dev/null; then $(MAKE) -C tests/c objects CC=$$compiler BUILD=../../build/$$compiler || exit 1; fi; \
 	done
 

@@ -3,9 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "dit/operations.h"
-
-extern const dc_dit_operations dc_cpu_dit_operations; /* cpu/dit_operations.c */
+#include "cpu/dit_operations.h"
 
 const char *dc_simd_name(dc_simd simd)
 {

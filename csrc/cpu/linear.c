@@ -2,153 +2,89 @@
  *
  * Rows go through in strips of one tile's height; a strip's products land in a small buffer in L1, where the epilogue
  * reads them.  Missing rows of the last strip repeat the strip's first and are not stored. */
-#include "cpu/linear.h"
+#include "cpu/dit_operations.h"
 
 #include <string.h>
 
 #include "cpu/cpu.h"
 #include "cpu/exp.h"
+#include "cpu/tile.h"
 
-#if DC_X86
-#include <immintrin.h>
-#endif
-
-enum { ROWS_MAX = 12 };
-
-typedef void (*tile_fn)(float *y, int64_t y_stride, const float *const *x, const float *panel, const float *bias,
-                        int64_t n_in);
-
-typedef float lanes4 __attribute__((vector_size(16), aligned(4)));
-#define TILE tile_scalar
-#define TARGET
-#define VECTOR lanes4
-#define LANES 4
-#define ROWS 4
-#define VECTORS 2
-#define BROADCAST(value) ((lanes4){value, value, value, value})
-#define LOAD(at) (*(const lanes4 *)(at))
-#define STORE(at, value) (*(lanes4 *)(at) = (value))
-#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#include "cpu/linear_kernel.h"
-
-#if DC_X86
-#define TILE tile_avx2
-#define TARGET DC_TARGET_AVX2
-#define VECTOR __m256
-#define LANES 8
-#define ROWS 6
-#define VECTORS 2
-#define BROADCAST(value) _mm256_set1_ps(value)
-#define LOAD(at) _mm256_loadu_ps(at)
-#define STORE(at, value) _mm256_storeu_ps(at, value)
-#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
-#include "cpu/linear_kernel.h"
-
-#define TILE tile_avx512
-#define TARGET DC_TARGET_AVX512
-#define VECTOR __m512
-#define LANES 16
-#define ROWS 12
-#define VECTORS 2
-#define BROADCAST(value) _mm512_set1_ps(value)
-#define LOAD(at) _mm512_loadu_ps(at)
-#define STORE(at, value) _mm512_storeu_ps(at, value)
-#define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
-#include "cpu/linear_kernel.h"
-#endif
-
-/* One row of products v (n,) to y (n,); compiled for each instruction set so that it is vectorised for it. */
-DC_INLINE void finish_row(float *y, const float *v, const float *other, int64_t n, dc_epilogue epilogue)
+/* What other holds for one row, from `column` on. */
+DC_INLINE const float *other_row(const dc_finish *finish, int64_t row, int64_t column)
 {
-    switch (epilogue) {
-    case DC_EPILOGUE_NONE:
-        memcpy(y, v, (size_t)n * sizeof *y);
-        break;
-    case DC_EPILOGUE_GELU:
-        for (int64_t i = 0; i < n; i++)
-            y[i] = dc_gelu(v[i]);
-        break;
-    case DC_EPILOGUE_SILU:
-        for (int64_t i = 0; i < n; i++)
-            y[i] = dc_silu(v[i]);
-        break;
-    case DC_EPILOGUE_ADD:
-        for (int64_t i = 0; i < n; i++)
-            y[i] = v[i] + other[i];
-        break;
-    case DC_EPILOGUE_GATE:
-        for (int64_t i = 0; i < n; i++)
-            y[i] += other[i] * v[i];
-        break;
+    int64_t index = finish->epilogue == DC_EPILOGUE_ADD ? row % finish->rows_per_other : row / finish->rows_per_other;
+    return finish->other + index * finish->other_stride + column;
+}
+
+/* A strip's products (count, width), rows DC_PANEL apart, to y's rows first_row ... and columns `column` ...; overwrites
+ * products. */
+DC_INLINE void finish_any(float *y, float *products, int64_t n_out, int64_t first_row, int64_t column, int64_t count,
+                          int64_t width, const dc_finish *finish, int fused)
+{
+    if (finish->epilogue == DC_EPILOGUE_GELU)
+        for (int64_t i = 0; i < count * DC_PANEL; i++)
+            products[i] = dc_gelu(products[i], fused);
+    if (finish->epilogue == DC_EPILOGUE_SILU)
+        for (int64_t i = 0; i < count * DC_PANEL; i++)
+            products[i] = dc_silu(products[i], fused);
+    for (int64_t r = 0; r < count; r++) {
+        float *to = y + (first_row + r) * n_out + column;
+        const float *v = products + r * DC_PANEL;
+        if (finish->epilogue == DC_EPILOGUE_ADD) {
+            const float *other = other_row(finish, first_row + r, column);
+            for (int64_t i = 0; i < width; i++)
+                to[i] = v[i] + other[i];
+        } else if (finish->epilogue == DC_EPILOGUE_GATE) {
+            const float *other = other_row(finish, first_row + r, column);
+            for (int64_t i = 0; i < width; i++)
+                to[i] += other[i] * v[i];
+        } else {
+            memcpy(to, v, (size_t)width * sizeof *to);
+        }
     }
 }
 
-typedef void (*finish_fn)(float *y, const float *v, const float *other, int64_t n, dc_epilogue epilogue);
+typedef void (*finish_fn)(float *y, float *products, int64_t n_out, int64_t first_row, int64_t column, int64_t count,
+                          int64_t width, const dc_finish *finish);
 
-static void finish_scalar(float *y, const float *v, const float *other, int64_t n, dc_epilogue epilogue)
+static void finish_scalar(float *y, float *products, int64_t n_out, int64_t first_row, int64_t column, int64_t count,
+                          int64_t width, const dc_finish *finish)
 {
-    finish_row(y, v, other, n, epilogue);
+    finish_any(y, products, n_out, first_row, column, count, width, finish, DC_FUSED_SCALAR);
 }
 
-DC_TARGET_AVX2 static void finish_avx2(float *y, const float *v, const float *other, int64_t n, dc_epilogue epilogue)
+DC_TARGET_AVX2 static void finish_avx2(float *y, float *products, int64_t n_out, int64_t first_row, int64_t column,
+                                       int64_t count, int64_t width, const dc_finish *finish)
 {
-    finish_row(y, v, other, n, epilogue);
+    finish_any(y, products, n_out, first_row, column, count, width, finish, 1);
 }
 
-DC_TARGET_AVX512 static void finish_avx512(float *y, const float *v, const float *other, int64_t n,
-                                           dc_epilogue epilogue)
+DC_TARGET_AVX512 static void finish_avx512(float *y, float *products, int64_t n_out, int64_t first_row, int64_t column,
+                                           int64_t count, int64_t width, const dc_finish *finish)
 {
-    finish_row(y, v, other, n, epilogue);
-}
-
-/* What a strip is made with. */
-typedef struct kernel {
-    tile_fn tile;
-    finish_fn finish;
-    int rows, columns;
-} kernel;
-
-static kernel choose_kernel(dc_simd simd)
-{
-#if DC_X86
-    if (simd == DC_SIMD_AVX512)
-        return (kernel){tile_avx512, finish_avx512, 12, 32};
-    if (simd == DC_SIMD_AVX2)
-        return (kernel){tile_avx2, finish_avx2, 6, 16};
-#endif
-    (void)simd;
-    return (kernel){tile_scalar, finish_scalar, 4, 8};
-}
-
-static const float *other_of(const dc_finish *finish, int64_t row)
-{
-    if (finish->other == NULL)
-        return NULL;
-    int64_t index = finish->epilogue == DC_EPILOGUE_ADD ? row % finish->rows_per_other : row / finish->rows_per_other;
-    return finish->other + index * finish->other_stride;
+    finish_any(y, products, n_out, first_row, column, count, width, finish, 1);
 }
 
 void dc_linear_cpu(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
                    dc_finish finish)
 {
-    const dc_cpu *cpu = self->context;
-    kernel k = choose_kernel(cpu->simd);
-    const float *rows[ROWS_MAX];
-    float products[ROWS_MAX * DC_PANEL];
-    for (int64_t first = 0; first < n_rows; first += k.rows) {
-        int64_t count = n_rows - first < k.rows ? n_rows - first : k.rows;
-        for (int r = 0; r < k.rows; r++)
+    dc_simd simd = ((const dc_cpu *)self->context)->simd;
+    dc_tile tile = dc_tile_for(simd);
+    finish_fn finish_strip = simd == DC_SIMD_AVX512 ? finish_avx512
+                             : simd == DC_SIMD_AVX2 ? finish_avx2
+                                                    : finish_scalar;
+    const float *rows[DC_TILE_ROWS_MAX];
+    float products[DC_TILE_ROWS_MAX * DC_PANEL] = {0}; /* the columns beyond n_out may not be written */
+    for (int64_t first = 0; first < n_rows; first += tile.rows) {
+        int64_t count = n_rows - first < tile.rows ? n_rows - first : tile.rows;
+        for (int r = 0; r < tile.rows; r++)
             rows[r] = x + (first + (r < count ? r : 0)) * layer->n_in;
         for (int64_t column = 0; column < layer->n_out; column += DC_PANEL) {
-            const float *panel = layer->panels + column * layer->n_in;
-            int64_t width = layer->n_out - column < DC_PANEL ? layer->n_out - column : DC_PANEL;
-            for (int64_t part = 0; part < width; part += k.columns)
-                k.tile(products + part, DC_PANEL, rows, panel + part, layer->bias + column + part, layer->n_in);
-            for (int64_t r = 0; r < count; r++) {
-                const float *other = other_of(&finish, first + r);
-                k.finish(y + (first + r) * layer->n_out + column, products + r * DC_PANEL,
-                         other != NULL ? other + column : NULL, width, finish.epilogue);
-            }
+            int64_t width = dc_panel_width(layer->n_out, column);
+            dc_multiply_panel(tile, products, DC_PANEL, rows, layer->panels + column * layer->n_in,
+                              layer->bias + column, layer->n_in, width);
+            finish_strip(y, products, layer->n_out, first, column, count, width, &finish);
         }
     }
 }

@@ -5,6 +5,13 @@
 
 typedef enum dc_simd { DC_SIMD_SCALAR = 0, DC_SIMD_AVX2, DC_SIMD_AVX512 } dc_simd;
 
+/* Whether code for no particular instruction set has a fused multiply-add. */
+#ifdef __FP_FAST_FMAF
+#define DC_FUSED_SCALAR 1
+#else
+#define DC_FUSED_SCALAR 0
+#endif
+
 #define DC_INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)

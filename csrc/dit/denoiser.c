@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include "dit/dit.h"
 
-enum { CHUNK_TOKENS = 144 }; /* a multiple of every tile's height; with D = 128 about half a megabyte of activations */
+enum { CHUNK_TOKENS = 128 }; /* a multiple of every tile's height; with D = 128 about half a megabyte of activations */
 
 struct dc_dit_denoiser {
     const dc_dit *model;

@@ -106,7 +106,7 @@ dc_status dc_dit_workspace_init(dc_dit_workspace *workspace, const dc_dit *model
         {&workspace->normed, t * d},
         {&workspace->qkv, t * 3 * d},
         {&workspace->hidden, t * widest},
-        {&workspace->scratch, t + d / config->num_heads * t},
+        {&workspace->scratch, dc_attention_scratch(t, d / config->num_heads)},
         {&workspace->frequencies, DC_FREQUENCIES},
         {&workspace->c, d},
         {&workspace->modulation, 6 * d},

@@ -40,7 +40,7 @@ static dc_status read_tensor(reader *r, float **out, const char *name, int n_dim
 static dc_status pack(dc_linear *layer, const float *weight, dc_error *err)
 {
     void *memory;
-    int64_t n_panels = (layer->n_out + DC_PANEL - 1) / DC_PANEL;
+    int64_t n_panels = dc_panels(layer->n_out);
     dc_status status = dc_alloc(&memory, n_panels * layer->n_in * DC_PANEL, sizeof(float), "packed weights", err);
     if (status != DC_OK)
         return status;

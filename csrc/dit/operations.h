@@ -8,7 +8,28 @@
 
 #include "backend.h"
 
-enum { DC_PANEL = 32 }; /* output columns of a packed weight panel */
+enum {
+    DC_PANEL = 32,        /* columns of a packed panel */
+    DC_TILE_ROWS_MAX = 8, /* rows that a backend multiplies at a time, at most */
+};
+
+/* Panels that n columns fill, and how many of their columns stand in the panel that begins at `first`. */
+static inline int64_t dc_panels(int64_t n)
+{
+    return (n + DC_PANEL - 1) / DC_PANEL;
+}
+
+static inline int64_t dc_panel_width(int64_t n, int64_t first)
+{
+    return n - first < DC_PANEL ? n - first : DC_PANEL;
+}
+
+/* Floats of scratch memory that attention asks for. */
+static inline int64_t dc_attention_scratch(int64_t n_tokens, int64_t head_dim)
+{
+    int64_t scores = DC_TILE_ROWS_MAX * dc_panels(n_tokens) * DC_PANEL, keys = head_dim * dc_panels(n_tokens) * DC_PANEL;
+    return scores + keys + n_tokens * dc_panels(head_dim) * DC_PANEL;
+}
 
 /* y = x weight^T + bias.  panels (ceil(n_out / 32), n_in, 32) hold the
  * weight (n_out, n_in) column by column, zero-padded; bias
@@ -40,7 +61,7 @@ typedef struct dc_dit_operations {
     /* out = (1 + scale) * norm(x) + shift; x, out (N T, D), shift and scale rows of D, stride apart, one an image. */
     void (*modulate)(const dc_backend *self, float *out, const float *x, const float *shift, const float *scale,
                      int64_t stride, int64_t n_images, int64_t n_tokens, int64_t hidden);
-    /* out (N T, D), qkv (N T, 3 D), each of q, k, v split into heads; scratch (T + D / n_heads * T,). */
+    /* out (N T, D), qkv (N T, 3 D), each of q, k, v split into heads; scratch (dc_attention_scratch,). */
     void (*attention)(const dc_backend *self, float *out, const float *qkv, float *scratch, int64_t n_images,
                       int64_t n_tokens, int64_t hidden, int64_t n_heads);
     /* x = x sigmoid(x), n items in place. */

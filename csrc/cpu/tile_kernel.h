@@ -1,4 +1,4 @@
-/* The tile of a matrix product, included once for each instruction set by cpu/linear.c, which defines
+/* The tile of a matrix product, included once for each instruction set by cpu/tile.c, which defines
  *
  *   TILE            the function's name          TARGET          its target attribute
  *   VECTOR, LANES   the register type            ROWS, VECTORS   the tile: ROWS x (VECTORS * LANES) accumulators
