@@ -22,12 +22,11 @@ from scipy.optimize import minimize, minimize_scalar
 import diffcls
 
 from . import data
-from .train import N_HELD_OUT, N_TIMESTEPS
+from .train import KNOTS, N_HELD_OUT, N_TIMESTEPS
 from .vocabulary import synonyms
 
 NAME = "digits-and-clothes"
 HERE = Path(__file__).parent
-KNOTS = np.linspace(0, N_TIMESTEPS - 1, 11)
 FALSE_ALARM = 0.01
 """Share of held-out training pictures that the warning may hit."""
 

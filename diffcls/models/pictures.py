@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 Picture = NDArray[np.uint8]
 
 
-def enlarged(picture: Picture, rng: np.random.Generator) -> Picture:
-    """2 to 20 times, bicubic."""
-    factor = rng.uniform(2.0, 20.0)
+def enlarged(picture: Picture, rng: np.random.Generator, largest: float = 20.0) -> Picture:
+    """2 to `largest` times, bicubic."""
+    factor = rng.uniform(2.0, largest)
     size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 

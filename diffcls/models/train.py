@@ -3,8 +3,8 @@
 A DiT predicts x_start of prepared MNIST and Fashion-MNIST pictures on a cosine schedule.  Two phases:
 
 1. generative: mean squared error of the true class's prediction;
-2. the same plus a discriminative term: at one shared (t, eps) the errors of the true and of a few confusable classes
-   are compared by cross-entropy, which is the classifier's own decision on a single trial.
+2. the same plus a discriminative term: the errors of the true and of a few confusable classes, averaged over a few shared
+   (t, eps), are compared by cross-entropy, which is the classifier's own decision on so many trials.
 
 A killed run resumes from its last checkpoint, written by atomic rename.
 """
@@ -12,7 +12,6 @@ A killed run resumes from its last checkpoint, written by atomic rename.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
@@ -24,54 +23,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..prepare import prepare
-from . import data
+from . import data, pictures
 from .torch_dit import Config, DiT
 
 N_TIMESTEPS = 1000
 N_HELD_OUT = 2000
 """Last training pictures of each data set: never fitted; weighting, temperature and thresholds are chosen on them."""
 N_NEGATIVES = 3
-VARIANTS = 4
-"""Prepared versions of each picture: one clean, the others as a user's picture might be."""
+N_TRIALS = 2
+"""Trials over which the discriminative phase averages errors before it compares classes, as the race does."""
+KNOTS = np.linspace(0, N_TIMESTEPS - 1, 11)
+"""Timesteps at which curves over the schedule are given: straight lines between them."""
+CLEAN = 0.5
+"""Share of pictures that are trained on as they are."""
 
 
-def training_pictures(seed: int, log=print) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Prepared pictures (N, VARIANTS, 28, 28) uint8 and their class ids (N,) 0 to 19, without the held-out ones."""
-    rng = np.random.default_rng(seed)
-    images, labels = [], []
-    for family, name in enumerate(data.DATASETS):
-        pictures, digits = data.load(name, train=True)
-        images.append(pictures[:-N_HELD_OUT])
-        labels.append(digits[:-N_HELD_OUT] + 10 * family)
-    raw = np.concatenate(images)
-    out = np.empty((len(raw), VARIANTS, 28, 28), np.uint8)
-    for i, picture in enumerate(raw):
-        for v in range(VARIANTS):
-            seen = picture if v == 0 else _as_a_user_might(picture, rng)
-            x_start, _ = prepare(seen.astype(np.float32) / 255.0)
-            out[i, v] = np.round((x_start[0] + 1.0) * 127.5)
-        if i % 20000 == 0:
-            log(f"prepared {i} of {len(raw)} pictures")
-    return out, np.concatenate(labels)
+def training_pictures() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pictures (N, 28, 28) uint8 and their class ids (N,) 0 to 19, without the held-out ones."""
+    splits = [data.load(name, train=True) for name in data.DATASETS]
+    images = np.concatenate([images[:-N_HELD_OUT] for images, _ in splits])
+    labels = np.concatenate([digits[:-N_HELD_OUT] + 10 * family for family, (_, digits) in enumerate(splits)])
+    return images, labels
 
 
-def _as_a_user_might(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Shifted up to three pixels (cut at the frame), enlarged, or through JPEG."""
-    from PIL import Image
-
-    y, x = rng.integers(0, 7, 2)
-    picture = np.pad(picture, 3)[y : y + 28, x : x + 28]
-    image = Image.fromarray(picture)
-    if rng.random() < 0.5:
-        side = int(rng.integers(30, 90))
-        image = image.resize((side, side), Image.Resampling.BICUBIC)
-    if rng.random() < 0.5:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(40, 90)))
-        image = Image.open(buffer)
-    return np.asarray(image)
+def as_a_user_might(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Off-centre, enlarged, through JPEG, fainter: each at random."""
+    if rng.random() < 0.7:
+        picture = pictures.off_centre(picture, rng)
+    if rng.random() < 0.3:
+        picture = pictures.enlarged(picture, rng, largest=4.0)
+    if rng.random() < 0.3:
+        picture = pictures.jpeg(picture, rng, quality=int(rng.integers(40, 90)))
+    if rng.random() < 0.3:
+        picture = np.round(picture * rng.uniform(0.5, 1.0)).astype(np.uint8)
+    return picture
 
 
 def cosine_alphas_cumprod() -> NDArray[np.float64]:
@@ -90,12 +78,17 @@ class Batches:
     def take(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, step))
         index = rng.integers(0, len(self.labels), size)
-        variant = np.where(rng.random(size) < 0.5, 0, rng.integers(1, VARIANTS, size))
-        pictures, labels = self.images[index, variant], self.labels[index]
+        labels = self.labels[index]
+        x_start = np.stack([self._seen(self.images[i], rng) for i in index])
         mirrored = (labels >= 10) & (rng.random(size) < 0.5)  # clothes have no handedness, digits do
-        pictures[mirrored] = pictures[mirrored][:, :, ::-1]
-        x_start = torch.from_numpy(pictures).float().div_(127.5).sub_(1.0)[:, None]
-        return x_start, torch.from_numpy(labels)
+        x_start[mirrored] = x_start[mirrored][..., ::-1]
+        return torch.from_numpy(x_start), torch.from_numpy(labels)
+
+    def _seen(self, picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+        if rng.random() >= CLEAN:
+            picture = as_a_user_might(picture, rng)
+        x_start, _ = prepare(picture.astype(np.float32) / 255.0)
+        return x_start
 
 
 class Trainer:
@@ -107,7 +100,7 @@ class Trainer:
         self.forward = torch.compile(self.model) if options.compile else self.model
         self.ema = DiT(self.config)
         self.ema.load_state_dict(self.model.state_dict())
-        self.log_gain = torch.nn.Parameter(torch.tensor(math.log(40.0)))
+        self.log_gain = torch.nn.Parameter(torch.full((len(KNOTS),), math.log(40.0)))
         self.optimizer = torch.optim.AdamW(
             [{"params": self.model.parameters()}, {"params": [self.log_gain], "weight_decay": 0.0}],
             lr=options.lr,
@@ -116,6 +109,8 @@ class Trainer:
         )
         bar = torch.from_numpy(cosine_alphas_cumprod())
         self.alpha, self.sigma = bar.sqrt().float(), (1 - bar).sqrt().float()
+        hats = [np.interp(np.arange(N_TIMESTEPS), KNOTS, row) for row in np.eye(len(KNOTS))]
+        self.hats = torch.from_numpy(np.stack(hats)).float()  # (knots, T): linear interpolation as a product
         # how often class j is mistaken for class i: negatives are drawn from it, and it follows the model
         self.confusion = torch.full((20, 20), 1.0) + 9.0 * (torch.arange(20)[:, None] // 10 == torch.arange(20) // 10)
 
@@ -128,23 +123,39 @@ class Trainer:
         end = 0.01 if discriminative else 0.4  # the first phase need not anneal: the second goes on from it
         return discriminative, peak * min(1.0, u / 0.02) * (end + (1 - end) * 0.5 * (1 + math.cos(math.pi * u)))
 
-    def loss(
-        self, x_start: Tensor, labels: Tensor, generator: torch.Generator, discriminative: bool
-    ) -> tuple[Tensor, float]:
-        b = len(labels)
-        u = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b  # stratified
-        t = (u * N_TIMESTEPS).long()
+    def predict(self, x_t: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+        """In bfloat16, attention spelt out: at 16 tokens the fused kernel's backward takes half of the step."""
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            return self.forward(x_t, t, classes).float()
+
+    def noised(self, x_start: Tensor, generator: torch.Generator, power: float = 1.0) -> tuple[Tensor, Tensor]:
+        """x_t and t of one trial a picture, t = T u^power with u stratified within the batch."""
+        b = len(x_start)
+        u = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b
+        t = (u**power * N_TIMESTEPS).long()
         eps = torch.randn(x_start.shape, generator=generator)
-        x_t = self.alpha[t, None, None, None] * x_start + self.sigma[t, None, None, None] * eps
-        if not discriminative:
-            return F.mse_loss(self.forward(x_t, t, labels), x_start), float("nan")
+        return self.alpha[t, None, None, None] * x_start + self.sigma[t, None, None, None] * eps, t
+
+    def generative_loss(self, x_start: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        x_t, t = self.noised(x_start, generator)
+        return F.mse_loss(self.predict(x_t, t, labels), x_start)
+
+    def discriminative_loss(self, x_start: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+        """The mean squared error of the true class, plus the cross-entropy of the decision; and the share decided right."""
+        b = len(labels)
         weights = self.confusion[labels].scatter(1, labels[:, None], 0.0)
         negatives = torch.multinomial(weights, N_NEGATIVES, generator=generator)
-        classes = torch.cat([labels[:, None], negatives], dim=1)  # (B, 1 + negatives), the true one first
+        classes = torch.cat([labels[:, None], negatives], dim=1)  # (B, K), the true one first
         k = classes.shape[1]
-        predicted = self.forward(x_t.repeat_interleave(k, 0), t.repeat_interleave(k), classes.reshape(-1))
-        errors = (predicted - x_start.repeat_interleave(k, 0)).square().mean((1, 2, 3)).reshape(b, k)
-        logits = -self.log_gain.exp() * errors
+        clean = x_start.repeat(N_TRIALS, 1, 1, 1)  # trial-major
+        x_t, t = self.noised(clean, generator, power=1.5)  # the noisy end tells classes apart least
+        predicted = self.predict(
+            x_t.repeat_interleave(k, 0), t.repeat_interleave(k), classes.repeat(N_TRIALS, 1).reshape(-1)
+        )
+        squares = (predicted - clean.repeat_interleave(k, 0)).square().mean((1, 2, 3))
+        errors = squares.reshape(N_TRIALS, b, k)
+        gain = (self.log_gain @ self.hats)[t].exp().reshape(N_TRIALS, b, 1)
+        logits = -(gain * errors).mean(0)
         cross_entropy = F.cross_entropy(logits, torch.zeros(b, dtype=torch.long))
         with torch.no_grad():
             probability = logits.softmax(1)
@@ -152,8 +163,8 @@ class Trainer:
             self.confusion.index_put_(
                 (labels[:, None].expand_as(negatives), negatives), probability[:, 1:] + 0.005, accumulate=True
             )
-            right = float((errors.argmin(1) == 0).float().mean())
-        return errors[:, 0].mean() + self.options.discriminative * cross_entropy, right
+            right = float((logits.argmax(1) == 0).float().mean())
+        return errors[..., 0].mean() + self.options.discriminative * cross_entropy, right
 
     def update_ema(self, step: int) -> None:
         decay = min(0.9995, step / (step + 50))
@@ -194,13 +205,7 @@ def train(options: argparse.Namespace) -> None:
     trainer = Trainer(options)
     checkpoint = out / "checkpoint.pt"
     step = trainer.load(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else 0
-    cache = out / f"pictures-{options.seed}.npz"
-    if not cache.exists():
-        images, labels = training_pictures(options.seed)
-        np.savez(cache.with_suffix(".tmp.npz"), images=images, labels=labels)
-        os.replace(cache.with_suffix(".tmp.npz"), cache)
-    stored = np.load(cache)
-    batches = Batches(stored["images"], stored["labels"], options.seed)
+    batches = Batches(*training_pictures(), options.seed)
     smooth, last_save = None, time.monotonic()
     with open(out / "log.jsonl", "a") as log:
         while step < options.generative_steps + options.discriminative_steps:
@@ -209,7 +214,10 @@ def train(options: argparse.Namespace) -> None:
                 group["lr"] = lr
             x_start, labels = batches.take(step, options.batch // 2 if discriminative else options.batch)
             generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-            loss, right = trainer.loss(x_start, labels, generator, discriminative)
+            if discriminative:
+                loss, right = trainer.discriminative_loss(x_start, labels, generator)
+            else:
+                loss, right = trainer.generative_loss(x_start, labels, generator), float("nan")
             trainer.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
@@ -224,8 +232,8 @@ def train(options: argparse.Namespace) -> None:
                     "time": round(time.time()),
                     "lr": lr,
                     "loss": smooth[0],
-                    "single_trial_accuracy": smooth[1],
-                    "gain": float(trainer.log_gain.exp()),
+                    "accuracy": smooth[1],  # of the true class against its negatives, N_TRIALS trials
+                    "gain": trainer.log_gain.exp().round(decimals=1).tolist(),
                 }
                 print(json.dumps(record), file=log, flush=True)
                 print(record, flush=True)
@@ -238,9 +246,9 @@ def train(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="folder of the run; an existing one is resumed")
-    parser.add_argument("--generative-steps", type=int, default=5000)
-    parser.add_argument("--discriminative-steps", type=int, default=7500)
-    parser.add_argument("--discriminative", type=float, default=0.05, help="weight of the cross-entropy")
+    parser.add_argument("--generative-steps", type=int, default=4000)
+    parser.add_argument("--discriminative-steps", type=int, default=11000)
+    parser.add_argument("--discriminative", type=float, default=0.2, help="weight of the cross-entropy")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--patch", type=int, default=7)
