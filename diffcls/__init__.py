@@ -23,6 +23,9 @@ _HOME = {
     "Fixed": "policies",
     "Result": "result",
     "Results": "result",
+    "Profile": "profile",
+    "calibrate": "calibration",
+    "Audit": "audit",
     "ErrorTable": "tables",
     "replay": "tables",
     "load": "models.registry",
@@ -48,6 +51,8 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from . import models, ops, plotting, policies
+    from .audit import Audit
+    from .calibration import calibrate
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     )
     from .models.registry import load
     from .policies import Fixed, Race, Staged
+    from .profile import Profile
     from .result import Result, Results
     from .schedule import Schedule
     from .tables import ErrorTable, replay

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .audit import Audit, audit
 from .core_types import RaceResult
 from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
 from .images import split
@@ -202,6 +203,37 @@ class Classifier:
         run = {**self._run, "policy": describe(Fixed(n_samples))}
         return ErrorTable(np.array(errors, np.float64).reshape(shape), lowered.trials, self.classes, run, self)
 
+    def audit(
+        self,
+        images: Any,
+        *,
+        share: float = 0.02,
+        minimum: int = 50,
+        confidence: float = 0.95,
+        seed: int | None = None,
+    ) -> Audit:
+        """Run some of the pictures to the full pool too: how often does the policy answer differently?
+
+        The observed share and its interval belong into a report; `risk` and `p_disagree` do not.
+
+        Parameters
+        ----------
+        images : as for a call
+        share, minimum : float, int
+            ``max(minimum, share * N)`` of the N pictures are audited, all if there are fewer.
+        confidence : float
+            Of the Clopper-Pearson interval.
+        seed : int or None
+            Chooses the pictures; None: the classifier's.  The same seed chooses the same pictures.
+
+        Raises
+        ------
+        ValueError
+            No pictures, or an impossible share, minimum or confidence.
+        """
+        chosen_by = self.seed if seed is None else check_seed(seed)
+        return audit(self, images, share, minimum, confidence, chosen_by)
+
     @property
     def max_evals(self) -> int:
         """Evaluations that one picture can cost at most: the whole pool."""
@@ -217,6 +249,8 @@ class Classifier:
             weighting=self.weighting,
             antithetic=self._noise_name == "antithetic",
             n_noise=len(self.noise) if given else None,  # type: ignore[arg-type]
+            schedule=self.denoiser.schedule,
+            profile=self.denoiser.profile,
         )
         lowered = policy.lower(terms)
         n = len(lowered.trials["timestep"])
@@ -283,7 +317,7 @@ class Classifier:
             finished = self._advance(loop, drain=exhausted)
             if finished is not None:
                 tag, race = finished
-                done[tag] = self._result(race, prepared.pop(tag))
+                done[tag] = self._result(race, prepared.pop(tag), lowered)
             while n_given in done:
                 yield done.pop(n_given)
                 n_given += 1
@@ -310,7 +344,7 @@ class Classifier:
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
         return np.ascontiguousarray(x_start, np.float32), preparation
 
-    def _result(self, race: RaceResult, preparation: Any) -> Result:
+    def _result(self, race: RaceResult, preparation: Any, lowered: Lowered) -> Result:
         told = self.denoiser.judge(float(race["losses"][race["index"]]))
         if told is not None:
             warnings.warn(told, OutOfWorldWarning, stacklevel=2)
@@ -322,15 +356,14 @@ class Classifier:
             log_prior=self.log_prior,
             temperature=self.temperature,
             run=self._run if done is None else {**self._run, "preparation": done},
-            errors=None if errors is None else self._errors_by_class(errors),
+            errors=None if errors is None else self._errors_by_class(errors, lowered.trials["weight"]),
             warnings=[] if told is None else [told],
         )
 
-    def _errors_by_class(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _errors_by_class(self, errors: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """(K, S): of the prompt that got furthest, then of the one with the smallest mean."""
         if len(errors) == len(self.classes):
             return errors
-        weight = self._lowered.trials["weight"]
         n = np.isfinite(errors).sum(axis=1)
         mean = np.nansum(errors * weight, axis=1) / np.maximum(n, 1)
         best = [

@@ -12,6 +12,8 @@ class Policy(TypedDict):
     risk: float
     n_min: int
     ramp: int
+    anytime: bool
+    min_gap: float
     prior_weight: float
     fill: int
     caps: NDArray[np.int64]  # (n, 2): trials, keep

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .errors import DTypeError, InputError, MissingExtraError, ShapeError
+from .profile import Profile
 from .schedule import Schedule
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
@@ -91,6 +92,7 @@ class Denoiser:
     # What an embedded model knows beside the facts above.
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
+    profile: Profile | None = None
     temperature: float = 1.0
     digest: str | None = None
     preparation: str | None = None

@@ -6,8 +6,8 @@ Every policy is lowered to the same C race (csrc/method/race.h): trials in their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from . import _core
 from .core_types import Policy as CorePolicy
 from .core_types import Trials
 from .errors import InputError
+from .profile import Profile
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
 
 Caps = Sequence[tuple[int, int]] | Literal["default"] | None
 
@@ -38,16 +42,22 @@ class Terms:
     antithetic: bool = False
     n_noise: int | None = None
     """Rows of a given noise array: the pool can not be larger."""
+    schedule: Schedule | None = None
+    """A profile must have been measured on it; None: not asked."""
+    profile: Profile | None = None
+    """The model's own."""
 
 
 def _core_policy(
     *, risk: float = 0.0, n_min: int = 2, ramp: int = 0, caps: Sequence[tuple[int, int]] = (), max_evals: int | None = None,
-    fill: int = 1, prior_weight: float = 4.0,
+    fill: int = 1, prior_weight: float = 4.0, anytime: bool = False, min_gap: float = 0.0,
 ) -> CorePolicy:  # fmt: skip
     return {
         "risk": risk,
         "n_min": n_min,
         "ramp": ramp,
+        "anytime": anytime,
+        "min_gap": min_gap,
         "prior_weight": prior_weight,
         "fill": fill,
         "caps": np.array(caps, np.int64).reshape(-1, 2),
@@ -55,13 +65,13 @@ def _core_policy(
     }
 
 
-def _pool(n_trials: int, terms: Terms) -> Trials:
-    """Trials spread evenly under the weighting, so that each counts the same."""
+def _pool(n_trials: int, terms: Terms, density: NDArray[np.float64] | None = None) -> Trials:
+    """Trials spread evenly under the density; None: under the weighting, so that each counts the same."""
     return _core.trials_pool(
         n_trials,
         terms.n_timesteps,
         weighting=terms.weighting,
-        density=terms.weighting,
+        density=terms.weighting if density is None else density,
         antithetic=terms.antithetic,
     )
 
@@ -77,11 +87,13 @@ class Race:
 
     All live classes see the same trials.  A class is dropped when its mean excess loss over the leader exceeds a Student-t
     radius with finite-pool factor, at level ``risk * min(1, n / ramp)**2`` after n trials; caps bound the survivors.
+    csrc/method/race.h has every formula.
 
     Parameters
     ----------
     risk : float
-        Level of one look at one pair, in (0, 1): a knob, *not* the chance that the label is wrong.
+        Level of one look at one pair, in (0, 1): a knob, *not* the chance that the label is wrong.  With
+        ``guarantee="anytime"``: the chance that the best class is ever dropped, see there.
     n_min : int
         Trials of every class before the first test; at least 2.  (With two classes at least 12 are made.)
     ramp : int
@@ -90,12 +102,22 @@ class Race:
         Trials of the full evaluation that the race stands in for.  None: 500, or 1000 with more than 200 classes.
     caps : "default", None or sequence of (trials, keep)
         After so many trials at most so many classes stay.
-    timesteps : "uniform" or sequence of int
-        "uniform": spread evenly over the schedule (under the weighting); or rows of the schedule, one a trial.
+    timesteps : "uniform", "calibrated", Profile or sequence of int
+        "uniform": spread evenly over the schedule (under the weighting).  A `Profile` (`diffcls.calibrate`): drawn where
+        classes differ and weighted so that the same loss is estimated, with less noise a trial.  "calibrated": by the
+        profile that the model carries (``Denoiser.profile``); an error where it has none.  Or rows of the schedule, one a
+        trial.
     max_evals : int or None
         Denoiser evaluations that an image may cost.
     fill : int
         A round's evaluations are raised to a multiple of it.  Part of the policy: it changes answers, batches do not.
+    guarantee : None or "anytime"
+        "anytime": a class is dropped only outside of a confidence sequence, at level ``risk / (K - 1)``: for independent,
+        normal differences the chance that the class of smallest expected loss is dropped at *any* round is at most
+        `risk`, and for others that holds in the limit of many trials.  `ramp` is not used and there are no caps.
+    min_gap : float
+        Losses that differ by less count as equal, in units of the weighted loss: near ties end early, and the winner's
+        loss may be that much above the smallest.
     """
 
     risk: float = 0.02
@@ -103,9 +125,11 @@ class Race:
     ramp: int = 32
     pool: int | None = None
     caps: Caps = "default"
-    timesteps: Literal["uniform"] | Sequence[int] = "uniform"
+    timesteps: Literal["uniform", "calibrated"] | Profile | Sequence[int] = "uniform"
     max_evals: int | None = None
     fill: int = 10
+    guarantee: Literal["anytime"] | None = None
+    min_gap: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.risk, bool) or not isinstance(self.risk, (int, float)) or not 0.0 < self.risk < 1.0:
@@ -119,16 +143,27 @@ class Race:
             _integer("max_evals", self.max_evals, at_least=1)
         if isinstance(self.caps, str) and self.caps != "default":
             raise InputError(f"caps is {self.caps!r}, must be 'default', None or pairs (trials, keep)")
-        if isinstance(self.timesteps, str) and self.timesteps != "uniform":
-            raise InputError(f"timesteps is {self.timesteps!r}, must be 'uniform' or a list of timesteps")
-        if self.timesteps != "uniform" and self.pool is not None:
+        if isinstance(self.timesteps, str) and self.timesteps not in ("uniform", "calibrated"):
+            raise InputError(
+                f"timesteps is {self.timesteps!r}, must be 'uniform', 'calibrated', a Profile or a list of timesteps"
+            )
+        if not isinstance(self.timesteps, (str, Profile)) and self.pool is not None:
             raise InputError("pool and a list of timesteps were given; the list is the pool")
+        if self.guarantee not in (None, "anytime"):
+            raise InputError(f"guarantee is {self.guarantee!r}, must be None or 'anytime'")
+        if self.guarantee == "anytime" and self.caps not in ("default", None):
+            raise InputError("caps were given with guarantee='anytime'; they drop classes without a test")
+        gap = self.min_gap
+        if isinstance(gap, bool) or not isinstance(gap, (int, float)) or not 0.0 <= gap < float("inf"):
+            raise InputError(f"min_gap is {gap!r}, must be a number of 0 or more")
 
     def lower(self, terms: Terms) -> Lowered:
         k = terms.n_classes
-        if isinstance(self.timesteps, str):
+        if isinstance(self.timesteps, (str, Profile)):
             pool = self.pool or (1000 if k > 200 else 500)
-            trials = _pool(pool if terms.n_noise is None else min(pool, terms.n_noise), terms)
+            pool = pool if terms.n_noise is None else min(pool, terms.n_noise)
+            profile = self._profile(terms)
+            trials = _pool(pool, terms, None if profile is None else profile.density(terms.weighting))
         else:
             trials = _core.trials_list(
                 np.asarray(self.timesteps, np.int64),
@@ -137,7 +172,9 @@ class Race:
                 antithetic=terms.antithetic,
             )
         caps: Sequence[tuple[int, int]] = self.caps or ()  # type: ignore[assignment]
-        if self.caps == "default":
+        if self.guarantee == "anytime":
+            caps = ()
+        elif isinstance(self.caps, str):
             caps = ((25, max(20, -(-k // 2))), (75, max(10, -(-k // 20))), (150, max(5, -(-k // 100))))
         policy = _core_policy(
             risk=float(self.risk),
@@ -146,8 +183,23 @@ class Race:
             caps=caps,
             max_evals=self.max_evals,
             fill=self.fill,
+            anytime=self.guarantee == "anytime",
+            min_gap=float(self.min_gap),
         )
         return Lowered(trials, policy)
+
+    def _profile(self, terms: Terms) -> Profile | None:
+        if self.timesteps == "uniform":
+            return None
+        profile = terms.profile if self.timesteps == "calibrated" else self.timesteps
+        if not isinstance(profile, Profile):
+            raise InputError(
+                "timesteps is 'calibrated' and the model carries no profile; measure one, "
+                "profile = diffcls.calibrate(classifier, images), and give Race(timesteps=profile)"
+            )
+        if terms.schedule is not None:
+            profile.check(terms.schedule)
+        return profile
 
 
 @dataclass(frozen=True)
@@ -246,4 +298,7 @@ def paper(name: str) -> Staged | Fixed:
 
 def describe(policy: Policy) -> dict[str, Any]:
     """For the run record."""
-    return {"name": type(policy).__name__, **asdict(policy)}
+    values = {field.name: getattr(policy, field.name) for field in fields(policy)}
+    if isinstance(policy, Race) and isinstance(policy.timesteps, Profile):
+        values["timesteps"] = policy.timesteps.to_dict()
+    return {"name": type(policy).__name__, **values}

@@ -58,6 +58,14 @@ def trials_published(n_samples: Sequence[int], n_timesteps: int) -> tuple[list[i
     return seen, ends
 
 
+def anytime_radius(n: int, level: float) -> float:
+    """Half-width, in sample standard deviations, of the confidence sequence of race.h after n trials."""
+    g = (-2 * np.log(level) + np.log(1 - 2 * np.log(level))) / 16
+    growth = 1 + n * g
+    b = (np.sqrt(growth) / level) ** (2 / n)
+    return float(np.sqrt((n - 1) / n * (b - 1) / (1 - b / growth))) if b < growth else np.inf
+
+
 @dataclass
 class RaceReference:
     """A race over a table, run to its end by `run`.
@@ -137,17 +145,22 @@ class RaceReference:
         return min(m, (policy["max_evals"] - self.n_evals) // survivors) if policy["max_evals"] else m
 
     def test(self) -> None:
-        """Drop what is worse than the leader by more than the radius t s sqrt(1/n - 1/N)."""
+        """Drop what is worse than the leader by more than the radius of race.h, less min_gap."""
         n, b, policy = self.n, self.leader(), self.policy
         excess = {c: self.mean(c) - self.mean(b) for c in self.alive}
         differences = {c: self.weights[:n] * (self.errors[c, :n] - self.errors[b, :n]) for c in self.alive}
         variance = {c: float(np.sum((differences[c] - excess[c]) ** 2)) / (n - 1) for c in self.alive}
-        d0 = policy["prior_weight"] if len(self.alive) > 2 else 0.0
+        d0 = policy["prior_weight"] if len(self.alive) > 2 and not policy["anytime"] else 0.0
         median = float(np.median([variance[c] for c in self.alive if c != b]))
-        level = policy["risk"] * (min(1.0, n / policy["ramp"]) ** 2 if policy["ramp"] else 1.0)
-        factor = self.isf(level, n - 1 + d0) * np.sqrt(max(0.0, 1 / n - 1 / self.pool))
+        if policy["anytime"]:
+            factor = anytime_radius(n, policy["risk"] / (len(self.errors) - 1))
+        else:
+            level = policy["risk"] * (min(1.0, n / policy["ramp"]) ** 2 if policy["ramp"] else 1.0)
+            factor = self.isf(level, n - 1 + d0) * np.sqrt(max(0.0, 1 / n - 1 / self.pool))
         moderated = {c: (d0 * median + (n - 1) * variance[c]) / (d0 + n - 1) for c in self.alive}
-        self.alive = [c for c in self.alive if c == b or not excess[c] > factor * np.sqrt(moderated[c])]
+        self.alive = [
+            c for c in self.alive if c == b or not excess[c] + policy["min_gap"] > factor * np.sqrt(moderated[c])
+        ]
 
     def cap(self, keep: int) -> None:
         """The best classes stay: arms by rising mean until one of a further class comes."""

@@ -193,6 +193,7 @@ def fuzz_race(rng):
     policy = {
         "risk": float(rng.choice([0, 0.02, 0.5, 1, -1, np.nan])), "n_min": number(4), "ramp": number(10),
         "prior_weight": float(rng.choice([0, 4, -1, np.inf])), "fill": number(3), "max_evals": number(0),
+        "anytime": bool(rng.integers(2)), "min_gap": float(rng.choice([0, 0.1, -1, np.inf])),
         "caps": np.array([[number(3), number(2)], [number(9), number(1)]][: rng.integers(0, 3)], np.int64).reshape(-1, 2),
     }  # fmt: skip
     errors = rng.random((k, n))

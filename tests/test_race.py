@@ -8,13 +8,13 @@ from scipy import stats
 
 from diffcls import _core
 from diffcls.policies import Fixed, Race, Staged, Terms
-from diffcls.reference_race import RaceReference
+from diffcls.reference_race import RaceReference, anytime_radius
 
 POLICY = {"risk": 0.02, "n_min": 8, "ramp": 32, "prior_weight": 4.0, "fill": 10, "caps": np.empty((0, 2), np.int64)}
 
 
 def make_policy(**settings):
-    return {**POLICY, "max_evals": 0, **settings}
+    return {**POLICY, "max_evals": 0, "anytime": False, "min_gap": 0.0, **settings}
 
 
 def make_trials(n, weight=None):
@@ -43,10 +43,10 @@ def random_errors(rng, k, n, gap):
 @given(
     st.integers(1, 12), st.integers(2, 120), st.sampled_from([0.0, 0.001, 0.02, 0.3]), st.integers(2, 12),
     st.integers(0, 40), st.sampled_from([0.0, 4.0]), st.integers(1, 64), st.booleans(), st.integers(0, 2**32),
-    st.sampled_from([0.0, 0.02, 0.3]),
+    st.sampled_from([0.0, 0.02, 0.3]), st.booleans(), st.sampled_from([0.0, 0.05]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=300)
-def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps, seed, gap):
+def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps, seed, gap, anytime, min_gap):
     rng = np.random.default_rng(seed)
     errors, weight = random_errors(rng, k, n, gap), rng.random(n) + 0.5
     caps = sorted({int(c) for c in rng.integers(1, n + 1, 3)}) if with_caps else []
@@ -54,7 +54,10 @@ def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps
     budget = int(rng.integers(k, 3 * k * n)) if rng.random() < 0.3 else 0
     class_of_arm = np.sort(rng.integers(0, k, k)) if rng.random() < 0.5 else np.arange(k)
     class_of_arm = np.unique(class_of_arm, return_inverse=True)[1]
-    policy = make_policy(risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget)
+    policy = make_policy(
+        risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget, anytime=anytime,
+        min_gap=min_gap,
+    )  # fmt: skip
     result = run(errors, policy, weight, class_of_arm)
     twin = RaceReference(errors, weight, policy, stats.t.isf, class_of_arm.tolist()).run()
     assert result["index"] == class_of_arm[twin.leader()]
@@ -67,6 +70,47 @@ def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps
         assert result["n_trials"][c] == twin.n_done[best]
         assert result["losses"][c] == pytest.approx(twin.mean(best), rel=1e-12)
         assert result["alive"][c] == any(a in twin.alive for a in arms)
+
+
+@pytest.mark.parametrize(("n", "level"), [(8, 0.05), (20, 0.01), (64, 0.001), (150, 0.02)])
+def test_anytime_radius_is_where_the_bayes_factor_says_so(n, level):
+    """Marginal over effect sizes N(0, g) of the noncentral t density, over the central one: 1 / level at the radius."""
+    g = (-2 * np.log(level) + np.log(1 - 2 * np.log(level))) / 16
+    t = anytime_radius(n, level) * np.sqrt(n)
+    sizes = np.linspace(-8, 8, 4001) * np.sqrt(g)
+    marginal = np.trapezoid(stats.nct.pdf(t, n - 1, np.sqrt(n) * sizes) * stats.norm.pdf(sizes, 0, np.sqrt(g)), sizes)
+    assert marginal / stats.t.pdf(t, n - 1) == pytest.approx(1 / level, rel=1e-5)
+
+
+def test_anytime_radius_becomes_the_asymptotic_one():
+    n, level = 20000, 0.01
+    g = (-2 * np.log(level) + np.log(1 - 2 * np.log(level))) / 16
+    asymptotic = np.sqrt(2 * (n * g + 1) / (n * n * g) * np.log(np.sqrt(n * g + 1) / level))
+    assert anytime_radius(n, level) == pytest.approx(asymptotic, rel=1e-3)
+    assert anytime_radius(2, level) == np.inf  # two trials can not prove it
+
+
+def test_anytime_keeps_the_best_class_at_every_round(rng):
+    """Under the null (all classes equally good) class 0 is dropped in at most `risk` of 1,000 races; the t race drops more."""
+    dropped = {True: 0, False: 0}
+    for _ in range(1000):
+        errors = rng.standard_normal((3, 400)) + 3 * rng.standard_normal(400)
+        for anytime in dropped:
+            result = run(errors, make_policy(risk=0.2, ramp=0, n_min=2, fill=1, anytime=anytime))
+            dropped[anytime] += not result["alive"][0]
+    assert dropped[True] <= stats.binom.isf(1e-4, 1000, 0.2)
+    assert dropped[True] > 0 and dropped[False] > 400
+
+
+def test_min_gap_ends_near_ties(rng):
+    """Two classes 0.01 apart, indifference 0.05: decided early, for one that is at most so much worse."""
+    shared = rng.standard_normal(400)
+    errors = np.stack([shared, shared + 0.01 + 0.1 * rng.standard_normal(400), shared + 1])
+    exact, indifferent = (run(errors, make_policy(min_gap=gap)) for gap in (0.0, 0.05))
+    assert indifferent["status"] == "decided" and 2 * indifferent["n_evals"] < exact["n_evals"]
+    assert errors[indifferent["index"]].mean() - errors.mean(axis=1).min() <= 0.05
+    tied = run(np.tile(shared, (3, 1)), make_policy(min_gap=0.05))
+    assert (tied["index"], tied["status"]) == (0, "decided")
 
 
 def test_losses_errors_and_excess_are_what_they_say(rng):
@@ -167,6 +211,10 @@ def test_published_evaluation_counts(name, k, evals, rng):
         (lambda: Race(max_evals=0), "max_evals is 0"),
         (lambda: Race(caps="none"), "caps is 'none'"),
         (lambda: Race(timesteps="random"), "timesteps is 'random'"),
+        (lambda: Race(guarantee="always"), "guarantee is 'always'"),
+        (lambda: Race(guarantee="anytime", caps=((10, 2),)), "drop classes without a test"),
+        (lambda: Race(min_gap=-0.1), "min_gap is -0.1"),
+        (lambda: Race(min_gap=float("nan")), "min_gap is nan"),
         (lambda: Race(timesteps=[1, 2], pool=5), "the list is the pool"),
         (lambda: Fixed(0), "n_samples is 0"),
         (lambda: Fixed(2.5), "n_samples is 2.5"),
@@ -191,6 +239,7 @@ def test_core_refuses_impossible_policies_too():
         {"prior_weight": -1.0},
         {"fill": 0},
         {"max_evals": -1},
+        {"min_gap": -1.0},
     ]
     bad += [{"caps": np.array([[5, 0]])}, {"caps": np.array([[5, 2], [5, 1]])}, {"caps": np.array([[0, 1]])}]
     for settings_ in bad:

@@ -23,6 +23,8 @@ static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_erro
         return dc_error_set(err, DC_ERR_VALUE, "ramp is %lld, must be 0 or more", (long long)policy->ramp);
     if (!(policy->prior_weight >= 0.0) || !isfinite(policy->prior_weight))
         return dc_error_set(err, DC_ERR_VALUE, "prior_weight is %g, must be 0 or more", policy->prior_weight);
+    if (!(policy->min_gap >= 0.0) || !isfinite(policy->min_gap))
+        return dc_error_set(err, DC_ERR_VALUE, "min_gap is %g, must be 0 or more", policy->min_gap);
     if (policy->fill < 1 || policy->fill > LARGEST_FILL)
         return dc_error_set(err, DC_ERR_VALUE, "fill is %lld, must be 1 to %d", (long long)policy->fill, LARGEST_FILL);
     if (policy->max_evals < 0)
@@ -282,21 +284,37 @@ static void drop_others(dc_race *race)
     race->n_alive = kept;
 }
 
+/* r_c / s~_c of an ordinary round; df: of s~_c. */
+static double student_radius(const dc_race *race, double df)
+{
+    double n = (double)race->done, ramp = (double)race->policy.ramp;
+    double share = ramp > 0.0 ? fmin(1.0, n / ramp) : 1.0;
+    return dc_student_isf(race->policy.risk * share * share, df) * sqrt(fmax(0.0, 1.0 / n - 1.0 / (double)race->n_trials));
+}
+
+/* r_c / s_c of a race with guarantee: B and g of race.h. */
+static double anytime_radius(const dc_race *race)
+{
+    double n = (double)race->done, a = race->policy.risk / (double)(race->arms.n_arms - 1);
+    double g = (-2.0 * log(a) + log(1.0 - 2.0 * log(a))) / 16.0, growth = 1.0 + n * g;
+    double b = pow(sqrt(growth) / a, 2.0 / n);
+    return b < growth ? sqrt((n - 1.0) / n * (b - 1.0) / (1.0 - b / growth)) : INFINITY;
+}
+
 static void test_arms(dc_race *race)
 {
     const dc_policy *policy = &race->policy;
     int64_t leader = dc_race_leader(race);
     double lowest = dc_race_mean(race, race->alive[leader]), n = (double)race->done;
     update_variances(race, leader);
-    int moderated = race->n_alive > 2;
+    int moderated = race->n_alive > 2 && !policy->anytime;
     double d0 = moderated ? policy->prior_weight : 0.0, prior = moderated ? median_variance(race, leader) : 0.0;
-    double share = policy->ramp > 0 ? fmin(1.0, n / (double)policy->ramp) : 1.0;
-    double quantile = dc_student_isf(policy->risk * share * share, n - 1.0 + d0);
-    double factor = quantile * sqrt(fmax(0.0, 1.0 / n - 1.0 / (double)race->n_trials));
+    double factor = policy->anytime ? anytime_radius(race) : student_radius(race, n - 1.0 + d0);
     for (int64_t i = 0; i < race->n_alive; i++) {
         double s2 = (d0 * prior + (n - 1.0) * race->variance[i]) / (d0 + n - 1.0);
         /* a tie (no difference at all) never drops: the radius is zero and so is the mean */
-        race->keep[i] = i == leader || !(dc_race_mean(race, race->alive[i]) - lowest > factor * sqrt(s2));
+        double excess = dc_race_mean(race, race->alive[i]) - lowest;
+        race->keep[i] = i == leader || !(excess + policy->min_gap > factor * sqrt(s2));
     }
     drop_others(race);
 }

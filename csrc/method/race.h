@@ -7,6 +7,16 @@
  * s_c^2, df = n - 1.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
  * m_c > r_c; at n = N the radius is 0, so that only ties with the leader stay.  The level is for one look at one pair: a
  * knob, not the error probability of the label.
+ * Indifference.  With min_gap > 0 a class also leaves once it can not be better than the leader by more than that: drop c
+ * when m_c + min_gap > r_c.  Near ties end early; the winner may then lose to another class by up to min_gap.
+ * Anytime.  r_c is instead the radius of a confidence sequence, which holds at all n at once, at the level a = risk / (A - 1)
+ * of a union over the other A - 1 arms; ramp, prior_weight and the pool's size are not used:
+ *     r_c = s_c sqrt((n - 1) / n (B - 1) / (1 - B / (1 + n g))),  B = (sqrt(1 + n g) / a)^(2 / n),  infinite if B >= 1 + n g,
+ *     g = (-2 log a + log(1 - 2 log a)) / 16,  the value that makes it tightest near n = 16.
+ * It inverts the t-test's Bayes factor with effect size ~ N(0, g), a test martingale under normal differences of unknown
+ * variance (Lai, 1976; Wang and Ramdas, 2024, "Anytime-valid t-tests").  As n grows it becomes the asymptotic confidence
+ * sequence s sqrt(2 (n g + 1) / (n^2 g) log(sqrt(n g + 1) / a)) of Waudby-Smith et al. (2024).  So for independent normal
+ * trials the chance that the class with the smallest expected loss is ever dropped is at most risk; for others in the limit.
  * Caps.  (trials, keep): after the test at that count only the `keep` smallest means stay.
  *
  * Staged is caps without a test, Fixed is neither; both go on to the last trial.  With a test, the race stops as soon as
@@ -32,6 +42,8 @@ typedef struct dc_policy {
     double risk;         /* level of one look at one pair, in [0, 1); 0: never test, so never stop early */
     int64_t n_min;       /* trials before the first test, >= 2 */
     int64_t ramp;        /* trials until the level is reached in full; 0: from the first test on */
+    int anytime;         /* the radius of a confidence sequence, not of Student's t */
+    double min_gap;      /* losses that differ by less count as equal, >= 0 */
     double prior_weight; /* d0 of the moderated variance, >= 0 */
     int64_t fill;        /* rows that a round is raised to, 1 to 2^30: a property of the policy, never of the hardware */
     const dc_cap *caps;  /* (n_caps,) borrowed; trials strictly increasing, keep >= 1 */

@@ -32,11 +32,14 @@ static int get_double(double *out, PyObject *dict, const char *name)
 
 int core_policy_parse(core_state *state, dc_policy *out, PyObject **caps_array, PyObject *dict)
 {
+    int64_t anytime;
     *caps_array = NULL;
     if (get_double(&out->risk, dict, "risk") < 0 || get_integer(&out->n_min, dict, "n_min") < 0 ||
         get_integer(&out->ramp, dict, "ramp") < 0 || get_double(&out->prior_weight, dict, "prior_weight") < 0 ||
-        get_integer(&out->fill, dict, "fill") < 0 || get_integer(&out->max_evals, dict, "max_evals") < 0)
+        get_integer(&out->fill, dict, "fill") < 0 || get_integer(&out->max_evals, dict, "max_evals") < 0 ||
+        get_integer(&anytime, dict, "anytime") < 0 || get_double(&out->min_gap, dict, "min_gap") < 0)
         return -1;
+    out->anytime = anytime != 0;
     PyObject *caps = get(dict, "caps", "policy");
     if (caps == NULL || (*caps_array = array_in(state, caps, ARRAY_INT64, 2, "caps")) == NULL)
         return -1;

@@ -108,6 +108,24 @@ static void check_moderation_by_hand(void)
     check_round(&out, 0, 4, 2, 12);
 }
 
+/* Differences 1, 3, 1, 3, a = 0.1 / 1: at n = 4 B = 4.0 > 1 + 4 g = 2.6, the radius is infinite, though the t test drops it
+ * there; at n = 6 it is 2.503 s = 2.74 > 2, at n = 8 1.418 s = 1.52 < 2: it goes.  With min_gap 0.8 it goes at 6. */
+static void check_anytime_and_gap_by_hand(void)
+{
+    outcome out;
+    dc_policy policy = PLAIN;
+    policy.anytime = 1;
+    policy.n_min = 4;
+    run(&out, (dc_arms){2, 2, NULL, NULL}, 100, policy, two_classes);
+    check_round(&out, 0, 4, 2, 8);
+    check_round(&out, 1, 6, 2, 12);
+    check_round(&out, 2, 8, 1, 16);
+    policy.min_gap = 0.8;
+    run(&out, (dc_arms){2, 2, NULL, NULL}, 100, policy, two_classes);
+    check_round(&out, 0, 4, 2, 8);
+    check_round(&out, 1, 6, 1, 12);
+}
+
 static double same(int64_t arm, int64_t trial)
 {
     return 1.0 + 0.0 * (double)arm + 0.1 * (double)trial;
@@ -267,6 +285,8 @@ static void check_refusals(void)
     REFUSED(ramp = -1, "ramp");
     REFUSED(prior_weight = -1.0, "prior_weight");
     REFUSED(prior_weight = INFINITY, "prior_weight");
+    REFUSED(min_gap = -1.0, "min_gap");
+    REFUSED(min_gap = INFINITY, "min_gap");
     REFUSED(fill = 0, "fill");
     REFUSED(fill = INT64_MAX, "fill");
     REFUSED(max_evals = -1, "max_evals");
@@ -288,6 +308,7 @@ int main(void)
         trials[i] = (dc_trial){0, (uint32_t)i, 1.0f, 1.0};
     check_two_classes_by_hand();
     check_moderation_by_hand();
+    check_anytime_and_gap_by_hand();
     check_ties();
     check_edges();
     check_rounds();

@@ -1,0 +1,144 @@
+"""Does the policy answer as the full pool does?  A share of the pictures, evaluated in full, and an exact interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .errors import InputError
+from .images import split
+from .options import split_x_start
+from .policies import Lowered, _core_policy
+from .progress import open_progress
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+    from .result import Result
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `Classifier.audit` found.
+
+    Attributes
+    ----------
+    n_images : int
+        Pictures evaluated in full.
+    n_disagree : int
+        Of them, those on which the policy and the full pool answer differently.
+    disagreement : float
+        Their share.
+    interval : (float, float)
+        Clopper-Pearson interval of the share, at `confidence`.
+    confidence : float
+    stated : float
+        Mean of the results' `p_disagree`: what the policy itself said of these pictures.
+    n_evals, n_evals_full : int
+        Evaluations of the policy and of the full pool on these pictures.
+    indices, disagreeing : list of int
+        Positions in `images` that were audited, and those of them with different answers.
+    run : dict
+    """
+
+    n_images: int
+    n_disagree: int
+    disagreement: float
+    interval: tuple[float, float]
+    confidence: float
+    stated: float
+    n_evals: int
+    n_evals_full: int
+    indices: list[int] = field(repr=False)
+    disagreeing: list[int] = field(repr=False)
+    run: dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        low, high = (f"{100 * bound:.2f}" for bound in self.interval)
+        return (
+            f"{self.n_disagree} of {self.n_images} answers differ from the full pool's: {100 * self.disagreement:.2f} % "
+            f"({100 * self.confidence:g} % interval {low} to {high}), "
+            f"for {self.n_evals_full / self.n_evals:.1f} times fewer evaluations"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python objects."""
+        return asdict(self)
+
+
+def audit(classifier: Classifier, images: Any, share: float, minimum: int, confidence: float, seed: int) -> Audit:
+    """See `Classifier.audit`."""
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
+        raise InputError(f"share is {share!r}, must be a number from 0 to 1")
+    if isinstance(minimum, bool) or not isinstance(minimum, (int, np.integer)) or minimum < 1:
+        raise InputError(f"minimum is {minimum!r}, must be an integer of 1 or more")
+    items, _ = split(images) if classifier.denoiser.encode else split_x_start(images, classifier.denoiser.shape)
+    items = list(items)
+    if not items:
+        raise InputError("images is empty; an audit needs some")
+    indices = choose(len(items), max(int(minimum), math.ceil(share * len(items))), seed)
+    chosen = [items[i] for i in indices]
+    own = classifier._lowered
+    fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, _core_policy())))
+    disagreeing = [i for i, a, b in zip(indices, fast, slow, strict=True) if a.index != b.index]
+    return Audit(
+        n_images=len(chosen),
+        n_disagree=len(disagreeing),
+        disagreement=len(disagreeing) / len(chosen),
+        interval=clopper_pearson(len(disagreeing), len(chosen), confidence),
+        confidence=confidence,
+        stated=float(np.mean([result.p_disagree for result in fast])),
+        n_evals=int(sum(result.n_evals for result in fast)),
+        n_evals_full=int(sum(result.n_evals for result in slow)),
+        indices=indices,
+        disagreeing=disagreeing,
+        run={**classifier._run, "audit": {"share": share, "minimum": int(minimum), "seed": seed}},
+    )
+
+
+def _run(classifier: Classifier, items: list[Any], lowered: Lowered) -> list[Result]:
+    with open_progress(classifier.progress, len(items) * classifier.max_evals, len(items)) as report:
+        return list(classifier._classify(items, lowered, report, keep_errors=False))
+
+
+def choose(n: int, size: int, seed: int) -> list[int]:
+    """`size` of 0 .. n - 1 in rising order (all if there are no more): those with the smallest Philox words of the seed."""
+    key = (seed & 0xFFFFFFFF, seed >> 32)
+    words = [_core.philox4x32((i & 0xFFFFFFFF, i >> 32, 0, 0), key)[:2] for i in range(n)]
+    return sorted(sorted(range(n), key=lambda i: (words[i], i))[:size])
+
+
+def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share of which `count` of `n` were seen (Clopper and Pearson, 1934).
+
+    The ends are the shares at which so few, or so many, have a chance of ``(1 - confidence) / 2``; found by bisection.
+    """
+    if not 0 <= count <= n or n < 1:
+        raise InputError(f"count is {count} of {n}, must be 0 to {n}, of at least one")
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence is {confidence!r}, must be between 0 and 1")
+    tail = (1.0 - confidence) / 2.0
+    low = 0.0 if count == 0 else _bisect(lambda p: _at_least(count, n, p) - tail)
+    high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - _at_least(count + 1, n, p)))
+    return low, high
+
+
+def _at_least(count: int, n: int, p: float) -> float:
+    """P(X >= count) of a binomial X."""
+    k = np.arange(count, n + 1)
+    log_factorial: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    log_choices = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+    return float(np.exp(log_choices + k * math.log(p) + (n - k) * math.log1p(-p)).sum())
+
+
+def _bisect(rising: Any) -> float:
+    """Where a rising function of (0, 1) crosses zero."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if rising(middle) > 0.0 else (middle, high)
+    return 0.5 * (low + high)

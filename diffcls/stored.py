@@ -1,0 +1,38 @@
+"""Small json files that say what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+
+def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Beside it first, then renamed: a reader sees the whole file or none."""
+    target = Path(path)
+    temporary = target.with_name(target.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, target)
+
+
+def read_json(path: str | os.PathLike[str], format: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A file of `write_json` that says it is of `format` and has all `keys`.
+
+    Raises
+    ------
+    ValueError
+        It is not.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise InputError(f"{os.fspath(path)} can not be read as json ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != format or not set(keys) <= set(content):
+        kind = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{os.fspath(path)} is of format {kind!r}, must be {format!r} with {', '.join(keys)}")
+    return content
