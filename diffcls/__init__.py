@@ -26,6 +26,8 @@ _HOME = {
     "Profile": "profile",
     "calibrate": "calibration",
     "Audit": "audit",
+    "Weighting": "weighting",
+    "fit_weighting": "weighting",
     "ErrorTable": "tables",
     "replay": "tables",
     "load": "models.registry",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from .schedule import Schedule
     from .tables import ErrorTable, replay
     from .threads import get_num_threads, set_num_threads
+    from .weighting import Weighting, fit_weighting
 
 
 def __getattr__(name: str) -> Any:

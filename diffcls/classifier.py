@@ -36,6 +36,7 @@ from .prompts import Templates, resolve
 from .result import Result, Results
 from .tables import ErrorTable
 from .threads import backend
+from .weighting import Weighting
 
 Progress = bool | Callable[[int, int], object] | None
 
@@ -83,8 +84,8 @@ def classify(
         Several prompts a class: the best one counts, or their errors are pooled inside each trial ("logmeanexp" with
         `temperature`).
     loss : {"l2", "l1", "huber"}
-    weighting : None, "uniform" or (T,) array
-        Over timesteps.  None: the model's own where it has one, else uniform.
+    weighting : None, "uniform", Weighting or (T,) array
+        Over timesteps; a `Weighting` is fitted (`diffcls.fit_weighting`).  None: the model's own where it has one, else uniform.
     priors : None, (K,) array or mapping of label to number
     temperature : float or None
         Of the probabilities.  None: the model's fitted one where it has one, else 1.
@@ -159,6 +160,7 @@ class Classifier:
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
         self.weighting = check_weighting(weighting, self.denoiser)
+        self._fitted = weighting if isinstance(weighting, Weighting) else None
         self.log_prior = check_priors(priors, self.classes)
         self.temperature = check_temperature(self.denoiser.temperature if temperature is None else temperature)
         self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)
@@ -374,7 +376,9 @@ class Classifier:
 
     def _describe(self, templates: Templates) -> dict[str, Any]:
         denoiser, cpu = self.denoiser, backend()
-        weighting = "uniform" if self.weighting is None else self.weighting.tolist()
+        weighting: Any = "uniform" if self.weighting is None else self.weighting.tolist()
+        if self._fitted is not None:
+            weighting = self._fitted.to_dict()
         return {
             "model": denoiser.name,
             "weights": denoiser.digest,

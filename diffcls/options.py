@@ -15,6 +15,7 @@ from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .weighting import Weighting
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -85,6 +86,9 @@ def check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] |
         if weighting != "uniform":
             raise InputError(f"weighting is {weighting!r}; the only name is 'uniform', or give an array over timesteps")
         return None
+    if isinstance(weighting, Weighting):
+        weighting.check(denoiser.schedule)
+        weighting = weighting.weights
     weights = np.array(weighting, np.float64)
     n = len(denoiser.schedule)
     if weights.shape != (n,):

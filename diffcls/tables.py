@@ -13,6 +13,7 @@ from .core_types import Trials
 from .errors import InputError
 from .policies import Policy, describe
 from .result import Result, Results
+from .schedule import Schedule
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -41,6 +42,15 @@ class ErrorTable:
     def timesteps(self) -> NDArray[np.int64]:
         """(S,) row of the schedule of each trial."""
         return self.trials["timestep"].astype(np.int64)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.classifier.denoiser.schedule
+
+    @property
+    def weighting(self) -> NDArray[np.float64] | None:
+        """(T,) under which the trials were drawn; None: uniform."""
+        return self.classifier.weighting
 
     def __repr__(self) -> str:
         n, k, s = self.errors.shape

@@ -1,8 +1,8 @@
 """Turn a training run into the embedded model: ``python -m diffcls.models.export RUN`` (extra ``train``).
 
 Writes the averaged weights (float16 safetensors) and the model's json, then fits on the held-out *training* pictures, which
-no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and the loss above
-which a picture is called unlike anything the model was trained on.  The test sets are not looked at here.
+no weight was fitted to: the default weighting over timesteps, the profile of class differences, the temperature of the
+probabilities, and the loss above which a picture is called unlike anything the model was trained on.  The test sets are not looked at here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 import diffcls
 
@@ -27,6 +28,7 @@ from .vocabulary import synonyms
 
 NAME = "digits-and-clothes"
 HERE = Path(__file__).parent
+N_CALIBRATION = 12
 FALSE_ALARM = 0.01
 """Share of held-out training pictures that the warning may hit."""
 
@@ -83,38 +85,31 @@ def fit_temperature(losses: NDArray[np.float64], labels: NDArray[np.int64]) -> f
     return float(np.exp(best.x))
 
 
-def fit_weighting(
-    errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Weights at `KNOTS`, at most 1: the smooth non-negative curve under which softmax(-weighted mean) explains the labels best.
-
-    errors (N, K, S).  The curve is the exponential of a piecewise linear one, its second differences are penalised; the
-    scale of the losses is free (it is the temperature's).
-    """
-    basis = np.stack([np.interp(timesteps, KNOTS, row) for row in np.eye(len(KNOTS))])  # (knots, S)
-    relative = errors - errors.mean(axis=1, keepdims=True)
-
-    def objective(log_weights: NDArray[np.float64]) -> float:
-        losses = relative @ (np.exp(log_weights) @ basis) / len(timesteps)
-        return negative_log_likelihood(losses, labels, 1.0) + 1e-3 * float(np.square(np.diff(log_weights, 2)).sum())
-
-    scale = fit_temperature(relative.mean(axis=2), labels)
-    found = minimize(objective, np.full(len(KNOTS), -np.log(scale)), method="L-BFGS-B", options={"maxiter": 200})
-    weights = np.exp(found.x - found.x.max())
+def fit_weighting(table: diffcls.ErrorTable, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weights at `KNOTS`, at most 1, of `diffcls.fit_weighting`; those below 2 % are zero, so that no trial falls there."""
+    fitted = diffcls.fit_weighting(table, labels, n_knots=len(KNOTS)).weights
+    weights = np.interp(KNOTS, np.arange(N_TIMESTEPS), fitted)
     return np.where(weights < 0.02, 0.0, weights)
 
 
-def cross_validated(
-    errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
-) -> dict[str, float]:
+def cross_validated(table: diffcls.ErrorTable, labels: NDArray[np.int64]) -> dict[str, float]:
     """Accuracy of the uniform and of the fitted weighting, each half judged by the curve of the other half."""
     half = np.arange(len(labels)) % 2 == 0
     right = {"uniform": 0, "fitted": 0}
     for mask in (half, ~half):
-        curve = np.interp(timesteps, KNOTS, fit_weighting(errors[mask], timesteps, labels[mask]))
-        for name, weights in (("uniform", np.ones(len(timesteps))), ("fitted", curve)):
-            right[name] += int(np.sum((errors[~mask] @ weights).argmin(axis=1) == labels[~mask]))
+        fitted = fit_weighting(replace(table, errors=table.errors[mask]), labels[mask])
+        curve = np.interp(table.timesteps, KNOTS, fitted)
+        for name, weights in (("uniform", np.ones(len(curve))), ("fitted", curve)):
+            right[name] += int(np.sum((table.errors[~mask] @ weights).argmin(axis=1) == labels[~mask]))
     return {name: count / len(labels) for name, count in right.items()}
+
+
+def measure_profile(n: int) -> dict[str, Any]:
+    """Spread of class differences at `KNOTS`, of `n` held-out pictures of each data set among all classes."""
+    images = [image for pictures, _ in held_out(n) for image in pictures]
+    profile = diffcls.calibrate(diffcls.Classifier(NAME), images)
+    spread = np.interp(KNOTS, np.arange(N_TIMESTEPS), profile.spread)
+    return {"timesteps": KNOTS.tolist(), "spread": spread.round(4).tolist(), "run": profile.run}
 
 
 def main() -> None:
@@ -136,16 +131,18 @@ def main() -> None:
         table = classifier.error_table(list(images), n_samples=options.trials)
         tables.append(table.errors)
         labels.append(truth)
-        timesteps = table.timesteps
     errors, truth = np.concatenate(tables), np.concatenate(labels)
-    weights = fit_weighting(errors, timesteps, truth)
+    both = replace(table, errors=errors)  # classes by position in their own ten
+    weights = fit_weighting(both, truth)
     description["weighting"] = {"timesteps": KNOTS.tolist(), "weights": weights.round(4).tolist()}
-    description["held_out_accuracy"] = cross_validated(errors, timesteps, truth)
-    curve = np.interp(timesteps, KNOTS, weights)
+    description["held_out_accuracy"] = cross_validated(both, truth)
+    curve = np.interp(both.timesteps, KNOTS, weights)
     losses = errors @ curve / curve.sum()
     description["temperature"] = fit_temperature(losses, truth)
     winners = losses.min(axis=1)
     description["world"] = {"threshold": float(np.quantile(winners, 1 - FALSE_ALARM)), "quantile": 1 - FALSE_ALARM}
+    write_atomically(json_path, json.dumps(description, indent=1))
+    description["profile"] = measure_profile(N_CALIBRATION)
     write_atomically(json_path, json.dumps(description, indent=1))
     print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "temperature", "world")}))
 

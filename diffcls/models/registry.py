@@ -20,6 +20,7 @@ from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
 from ..prepare import SIZE, Preparation, prepare
+from ..profile import Profile, schedule_fingerprint
 from ..schedule import Schedule
 
 DEFAULT = "digits-and-clothes"
@@ -126,6 +127,10 @@ class EmbeddedModel(Denoiser):
         knots = description.get("weighting")
         if knots is not None:
             self.weighting = np.interp(np.arange(len(self.schedule)), knots["timesteps"], knots["weights"])
+        measured = description.get("profile")
+        if measured is not None:
+            spread = np.interp(np.arange(len(self.schedule)), measured["timesteps"], measured["spread"])
+            self.profile = Profile(spread, schedule_fingerprint(self.schedule), str(self.name), measured["run"])
         self._threshold = float(description.get("world", {}).get("threshold", np.inf))
 
     def judge(self, loss: float) -> str | None:

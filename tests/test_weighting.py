@@ -1,0 +1,145 @@
+"""`fit_weighting` on tables whose misleading timesteps are planted, and `Weighting` as an option, a file and a record."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import diffcls
+from diffcls import InputError, Weighting, fit_weighting
+from diffcls.profile import schedule_fingerprint
+from diffcls.weighting import RIDGE, _fit, _fit_level, _log_softmax
+
+T, K, S = 200, 6, 40
+SCHEDULE = diffcls.Schedule.linear(T)
+TIMESTEPS = ((np.arange(S) + 0.5) * T / S).astype(int)
+
+
+def planted(rng, n, bias, weighting=None, noisy=False):
+    """Errors (n, K, S): the true class is 0.3 below the others; at the noisier half classes differ by `bias` on top, by
+    an amount that is an image's own, so that no number of trials averages it away (noisy: a trial's own)."""
+    labels = rng.integers(0, K, n)
+    errors = 1 + 0.2 * rng.standard_normal((n, K, S)) + rng.gamma(2.0, size=(n, 1, S))
+    errors[np.arange(n), labels] -= 0.3
+    errors += bias * rng.standard_normal((n, K, S if noisy else 1)) * (TIMESTEPS > T / 2)
+    table = SimpleNamespace(
+        errors=errors, timesteps=TIMESTEPS, trials={"weight": np.ones(S)}, schedule=SCHEDULE, weighting=weighting,
+        run={"model": "planted"}, classes=[str(k) for k in range(K)],
+    )  # fmt: skip
+    return table, labels
+
+
+def error(table, labels, weights):
+    return np.mean((table.errors @ weights[TIMESTEPS]).argmin(axis=1) != labels)
+
+
+@pytest.mark.parametrize("n", [50, 100, 400])
+def test_labels_remove_most_of_the_planted_error(rng, n):
+    table, labels = planted(rng, n, 1.0)
+    fitted = fit_weighting(table, labels)
+    held_out, truth = planted(rng, 3000, 1.0)
+    uniform, best = (error(held_out, truth, w) for w in (np.ones(T), (np.arange(T) <= T / 2).astype(float)))
+    assert uniform > 0.25 and best < 0.01
+    assert error(held_out, truth, fitted.weights) < (uniform + best) / (2 if n == 50 else 4)
+    assert fitted.weights[: T // 3].min() > 3 * fitted.weights[2 * T // 3 :].max()
+    assert fitted.run["labelled"] and not fitted.run["kept_default"] and fitted.run["n_images"] == n
+    assert sum(fitted.run["shares"]) == pytest.approx(1.0)
+
+
+def test_without_labels_a_part_of_it(rng):
+    """Only noise is planted: misleading timesteps that agree with one another would be the majority."""
+    table, _ = planted(rng, 200, 3.0, noisy=True)
+    fitted = fit_weighting(table)
+    held_out, truth = planted(rng, 3000, 3.0, noisy=True)
+    assert error(held_out, truth, fitted.weights) < 0.85 * error(held_out, truth, np.ones(T))
+    assert fitted.run["labelled"] is False
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_where_nothing_is_to_gain_nothing_is_lost(rng, labelled):
+    """All timesteps are equally good: within 0.3 points of uniform, over 10 tables of 60 images."""
+    held_out, truth = planted(rng, 4000, 0.0)
+    held_out.errors += 0.55 * rng.standard_normal(held_out.errors.shape)  # harder, so that errors are made
+    uniform, fitted = error(held_out, truth, np.ones(T)), []
+    for _ in range(10):
+        table, labels = planted(rng, 60, 0.0)
+        table.errors += 0.55 * rng.standard_normal(table.errors.shape)
+        fitted.append(error(held_out, truth, fit_weighting(table, labels if labelled else None).weights))
+    assert 0.005 < uniform < 0.3
+    assert np.mean(fitted) <= uniform + 0.003
+
+
+def test_zero_stays_zero_and_the_default_is_kept_where_it_is_best(rng):
+    default = (np.arange(T) <= T / 2).astype(float)
+    for labelled in (True, False):
+        table, labels = planted(rng, 100, 1.0, default)
+        table.trials["weight"] = default[TIMESTEPS] / default[TIMESTEPS].mean()
+        fitted = fit_weighting(table, labels if labelled else None)
+        assert np.all(fitted.weights[default == 0] == 0)
+        assert fitted.weights[default > 0].min() > 0.3
+
+
+def test_the_fit_is_the_minimum(rng):
+    """The same objective, minimised by SciPy without derivatives of ours, is not lower."""
+    features, labels = rng.standard_normal((60, K, 5)), rng.integers(0, K, 60)
+    features[np.arange(60), labels] -= np.array([1.0, 0.8, 0.5, 0.1, 0.0])
+    bends, level = np.diff(np.eye(5), 2, axis=0), np.eye(5) - 0.2
+    for strength in (0.01, 1.0):
+        penalty = strength * (bends.T @ bends + RIDGE * level)
+
+        def objective(theta, penalty=penalty):
+            log_p = _log_softmax(-(features @ np.exp(theta)))
+            return -log_p[np.arange(60), labels].mean() + 0.5 * theta @ penalty @ theta
+
+        start = _fit_level(features, labels)
+        ours = objective(_fit(features, labels, strength, start))
+        theirs = minimize(objective, start, method="BFGS", options={"gtol": 1e-8}).fun
+        assert ours <= theirs + 1e-7
+    flat = minimize(lambda level: objective(np.full(5, level[0]), 0 * penalty), [0.0], method="Nelder-Mead").x
+    assert start == pytest.approx(np.full(5, flat[0]), abs=1e-3)
+
+
+def test_it_is_an_option_a_file_and_a_record(tmp_path, gaussian, rng):
+    labels = rng.integers(0, 5, 30)
+    classifier = diffcls.Classifier(gaussian.denoiser())
+    x = gaussian.sample(labels, rng)
+    fitted = fit_weighting(classifier.error_table(x, n_samples=50), labels)
+    fitted.save(tmp_path / "weighting.json")
+    again = Weighting.load(tmp_path / "weighting.json")
+    assert again.to_dict() == fitted.to_dict()
+    bent = Weighting(np.linspace(1, 0, 1000), fitted.schedule, fitted.model, {})
+    by_object, by_array = (
+        diffcls.classify(x[0], model=gaussian.denoiser(), weighting=w) for w in (bent, np.linspace(1, 0, 1000))
+    )
+    assert by_object.losses.tolist() == by_array.losses.tolist()
+    assert json.loads(json.dumps(by_object.run))["weighting"] == json.loads(json.dumps(bent.to_dict()))
+    other = Weighting(np.ones(1000), schedule_fingerprint(diffcls.Schedule.squaredcos_cap_v2(1000)), "other", {})
+    with pytest.raises(diffcls.FingerprintMismatchError, match="fitted on another noise schedule"):
+        diffcls.Classifier(gaussian.denoiser(), weighting=other)
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [1, np.inf], [[1, 2]]])
+def test_impossible_weights(weights):
+    with pytest.raises(ValueError, match="weights"):
+        Weighting(np.array(weights, float), "", "", {})
+
+
+def test_refusals(tmp_path, rng):
+    table, labels = planted(rng, 30, 0.0)
+    for bad, message in (
+        (labels[:-1], "labels is int64 of shape"), (labels.astype(float), "labels is float64"), (labels + 1, "labels are 1 to 6"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            fit_weighting(table, bad)
+    with pytest.raises(InputError, match="n_knots is 2"):
+        fit_weighting(table, labels, n_knots=2)
+    with pytest.raises(InputError, match="has 10 images"):
+        fit_weighting(planted(rng, 10, 0.0)[0], labels[:10])
+    table.errors = table.errors[:, :1]
+    with pytest.raises(InputError, match="one class"):
+        fit_weighting(table)
+    (tmp_path / "x.json").write_text('{"format": "diffcls profile 1"}')
+    with pytest.raises(InputError, match="'diffcls profile 1', must be 'diffcls weighting 1'"):
+        Weighting.load(tmp_path / "x.json")
