@@ -130,10 +130,12 @@ def test_p_disagree_is_the_sum_of_tails(rng):
     errors = random_errors(rng, 4, 100, 0.1)
     result = run(errors, make_policy(max_evals=4 * 12))
     b, n, total = result["index"], result["n_trials"], 0.0
-    for c in range(4):
-        if c != b:
-            d = errors[c, : n[c]] - errors[b, : n[c]]
-            total += stats.t.sf(d.mean() / (d.std(ddof=1) * np.sqrt(1 / n[c] - 1 / 100)), n[c] - 1)
+    differences = [errors[c, : n[c]] - errors[b, : n[c]] for c in range(4) if c != b]
+    median = np.median([d.var(ddof=1) for d in differences])
+    for d in differences:
+        df = 4 + len(d) - 1  # the policy's prior_weight joins the degrees of freedom
+        s2 = (4 * median + (len(d) - 1) * d.var(ddof=1)) / df
+        total += stats.t.sf(d.mean() / np.sqrt(s2 * (1 / len(d) - 1 / 100)), df)
     assert result["p_disagree"] == pytest.approx(min(1.0, total), rel=1e-9)
     assert run(errors, make_policy(risk=0.0))["p_disagree"] == 0.0  # the whole pool was seen
 

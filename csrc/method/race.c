@@ -264,6 +264,12 @@ static int compare_ranks(const void *a, const void *b)
     return (x->position > y->position) - (x->position < y->position);
 }
 
+double dc_race_median(dc_rank *ranks, int64_t n)
+{
+    qsort(ranks, (size_t)n, sizeof *ranks, compare_ranks);
+    return n % 2 ? ranks[n / 2].value : 0.5 * (ranks[n / 2 - 1].value + ranks[n / 2].value);
+}
+
 static double median_variance(dc_race *race, int64_t leader)
 {
     dc_rank *ranks = race->ranks;
@@ -271,8 +277,7 @@ static double median_variance(dc_race *race, int64_t leader)
     for (int64_t i = 0; i < race->n_alive; i++)
         if (i != leader)
             ranks[n++] = (dc_rank){race->variance[i], i};
-    qsort(ranks, (size_t)n, sizeof *ranks, compare_ranks);
-    return n % 2 ? ranks[n / 2].value : 0.5 * (ranks[n / 2 - 1].value + ranks[n / 2].value);
+    return dc_race_median(ranks, n);
 }
 
 static void drop_others(dc_race *race)

@@ -63,22 +63,34 @@ static void add_differences(const dc_race *race, class_sums *classes, class_sums
     }
 }
 
+/* The variance that others' are pulled to: the median over the other classes; *weight receives its degrees of freedom. */
+static double prior_variance(const dc_race *race, const class_sums *classes, dc_rank *ranks, int64_t winner, double *weight)
+{
+    int64_t n = 0;
+    for (int64_t c = 0; c < race->arms.n_classes; c++)
+        if (c != winner && classes[c].n > 1)
+            ranks[n++] = (dc_rank){classes[c].difference_square / (double)(classes[c].n - 1), c};
+    *weight = n > 1 ? race->policy.prior_weight : 0.0;
+    return n > 1 ? dc_race_median(ranks, n) : 0.0;
+}
+
 /* Chance that the full pool would turn the difference around; see race.h. */
-static double tail(const dc_race *race, const class_sums *c)
+static double tail(const dc_race *race, const class_sums *c, double prior, double weight)
 {
     if (c->n == 0 || c->n >= race->n_trials)
         return 0.0;
     if (c->n < 2)
         return 0.5;
-    double n = (double)c->n, variance = c->difference_square / (n - 1.0);
+    double n = (double)c->n, df = weight + n - 1.0, variance = (weight * prior + c->difference_square) / df;
     double radius = sqrt(variance * (1.0 / n - 1.0 / (double)race->n_trials));
-    return radius > 0.0 ? dc_student_sf(c->difference / radius, n - 1.0) : 0.0;
+    return radius > 0.0 ? dc_student_sf(c->difference / radius, df) : 0.0;
 }
 
 dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *err)
 {
     void *memory = NULL;
     class_sums *classes = NULL, **open = NULL;
+    dc_rank *ranks = NULL;
     int64_t n_classes = race->arms.n_classes, winner = race->alive[dc_race_leader(race)];
     dc_status status = dc_alloc(&memory, n_classes, sizeof *classes, "the result", err);
     if (status != DC_OK)
@@ -87,16 +99,20 @@ dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *er
     if ((status = dc_alloc(&memory, n_classes, sizeof *open, "the result", err)) != DC_OK)
         goto done;
     open = memory;
+    if ((status = dc_alloc(&memory, n_classes, sizeof *ranks, "the result", err)) != DC_OK)
+        goto done;
+    ranks = memory;
     best_arms(race, classes, winner);
     add_differences(race, classes, open, winner);
     result->index = dc_race_class_of(race, winner);
     result->n_evals = race->n_evals;
     result->status = race->status;
     result->p_disagree = 0.0;
+    double weight, prior = prior_variance(race, classes, ranks, result->index, &weight);
     for (int64_t i = 0; i < n_classes; i++) {
         const class_sums *c = &classes[i];
         if (i != result->index)
-            result->p_disagree += tail(race, c);
+            result->p_disagree += tail(race, c, prior, weight);
         if (result->losses != NULL)
             result->losses[i] = c->mean;
         if (result->stderrs != NULL)
@@ -112,6 +128,7 @@ dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *er
     for (int64_t i = 0; i < race->n_alive && result->alive != NULL; i++)
         result->alive[dc_race_class_of(race, race->alive[i])] = 1;
 done:
+    dc_free(ranks);
     dc_free(open);
     dc_free(classes);
     return status;

@@ -46,6 +46,9 @@ static inline double dc_race_mean(const dc_race *race, int64_t arm)
     return race->n_done[arm] > 0 ? race->sum[arm] / (double)race->n_done[arm] : 0.0;
 }
 
+/* Median of n >= 1 values; sorts them. */
+double dc_race_median(dc_rank *ranks, int64_t n);
+
 /* Position in `alive` of the smallest mean; ties go to the lowest index. */
 int64_t dc_race_leader(const dc_race *race);
 
