@@ -26,6 +26,8 @@ FEWEST = 20
 """Images below which nothing is fitted."""
 N_FOLDS = 5
 N_ROUNDS = 4
+PRIOR_IMAGES = 50
+"""With labels, the images that the default weighting counts for."""
 CAUTION = 0.25
 """Without labels, the share of the way to the weights that independent knots would deserve."""
 STRENGTHS = tuple(10.0**power for power in range(-3, 4))
@@ -118,8 +120,9 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
 
     whose level, exp(mean theta), is the temperature and is not penalised.  Strengths from 0.001 to 1,000 and infinity (the
     default itself, with a temperature) are judged by five-fold cross-validation and averaged with the weights of their
-    held-out likelihoods.  Where none beats the default on held-out images, or the average makes more errors there than the
-    default, the default is returned as it is.
+    held-out likelihoods; of the average's theta the share ``n / (n + 50)`` is taken, n images, because the likelihood of few
+    images asks for more than accuracy repays.  Where no strength beats the default on held-out images, or the average makes
+    more errors there than the default, the default is returned as it is.
 
     Without labels, knots judge one another.  The answers of all other knots stand for the labels of knot j; its temperature
     1 / beta_j is the one under which its own softmax explains them best, so that a knot which is noisy, or contradicts the
@@ -202,7 +205,8 @@ def _fit_averaged(features: Floats, labels: Labels) -> tuple[Floats, dict[str, A
     share /= share.sum()
     kept = score.argmax() == default or share @ right.mean(axis=1) < right[default].mean()
     path = _path(features, labels, strengths)
-    theta = np.zeros(n_knots) if kept else share @ np.array([one - one.mean() for one in path])
+    average = share @ np.array([one - one.mean() for one in path])
+    theta = np.zeros(n_knots) if kept else n / (n + PRIOR_IMAGES) * average
     return theta, {
         "kept_default": bool(kept),
         "strengths": [float(strength) for strength in STRENGTHS],

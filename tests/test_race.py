@@ -127,14 +127,16 @@ def test_losses_errors_and_excess_are_what_they_say(rng):
 
 
 def test_p_disagree_is_the_sum_of_tails(rng):
-    errors = random_errors(rng, 4, 100, 0.1)
-    result = run(errors, make_policy(max_evals=4 * 12))
+    errors = random_errors(rng, 6, 100, 0.15)
+    result = run(errors, make_policy(max_evals=6 * 30))
     b, n, total = result["index"], result["n_trials"], 0.0
-    differences = [errors[c, : n[c]] - errors[b, : n[c]] for c in range(4) if c != b]
-    median = np.median([d.var(ddof=1) for d in differences])
+    differences = [errors[c, : n[c]] - errors[b, : n[c]] for c in range(6) if c != b]
+    assert len({len(d) for d in differences}) > 1
     for d in differences:
-        df = 4 + len(d) - 1  # the policy's prior_weight joins the degrees of freedom
-        s2 = (4 * median + (len(d) - 1) * d.var(ddof=1)) / df
+        there = [other.var(ddof=1) for other in differences if len(other) >= len(d)]
+        d0 = 4 if len(there) > 1 else 0  # the policy's prior_weight joins the degrees of freedom
+        df = d0 + len(d) - 1
+        s2 = (d0 * np.median(there) + (len(d) - 1) * d.var(ddof=1)) / df
         total += stats.t.sf(d.mean() / np.sqrt(s2 * (1 / len(d) - 1 / 100)), df)
     assert result["p_disagree"] == pytest.approx(min(1.0, total), rel=1e-9)
     assert run(errors, make_policy(risk=0.0))["p_disagree"] == 0.0  # the whole pool was seen
@@ -217,6 +219,7 @@ def test_published_evaluation_counts(name, k, evals, rng):
         (lambda: Race(guarantee="anytime", caps=((10, 2),)), "drop classes without a test"),
         (lambda: Race(min_gap=-0.1), "min_gap is -0.1"),
         (lambda: Race(min_gap=float("nan")), "min_gap is nan"),
+        (lambda: Race(prior_weight=-1), "prior_weight is -1"),
         (lambda: Race(timesteps=[1, 2], pool=5), "the list is the pool"),
         (lambda: Fixed(0), "n_samples is 0"),
         (lambda: Fixed(2.5), "n_samples is 2.5"),

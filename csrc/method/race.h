@@ -93,8 +93,8 @@ DC_MUST_USE dc_status dc_race_close_round(dc_race *race, dc_race_status *status,
 /* (n_classes,) arrays of the caller, any of them NULL.  Losses are weighted means over the class's own trials, as of its
  * last; stderr is theirs (sample standard deviation of w e over sqrt(n), NaN for n < 2); excess is the mean of w (e - e of
  * the winner) over the trials both have.  p_disagree: sum over the other classes of the Student-t tail that the full pool
- * would turn their difference around, with the factor sqrt(1/n - 1/N) and, of three classes or more, the variance moderated as
- * in the test, by the median over the other classes of two trials or more; 0 when n = N; at most 1. */
+ * would turn their difference around, with the factor sqrt(1/n - 1/N) and the variance moderated as in the test, by the median
+ * over the classes that saw as many trials or more; 0 when n = N; at most 1. */
 typedef struct dc_race_result {
     double *losses, *stderrs, *excess;
     int64_t *n_trials;

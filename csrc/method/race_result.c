@@ -63,27 +63,41 @@ static void add_differences(const dc_race *race, class_sums *classes, class_sums
     }
 }
 
-/* The variance that others' are pulled to: the median over the other classes; *weight receives its degrees of freedom. */
-static double prior_variance(const dc_race *race, const class_sums *classes, dc_rank *ranks, int64_t winner, double *weight)
+/* The moderated variance of the classes that left after n trials: pulled to the median over all that were there then. */
+static double prior_variance(const dc_race *race, const class_sums *classes, dc_rank *ranks, int64_t winner, int64_t n,
+                             double *weight)
 {
-    int64_t n = 0;
+    int64_t count = 0;
     for (int64_t c = 0; c < race->arms.n_classes; c++)
-        if (c != winner && classes[c].n > 1)
-            ranks[n++] = (dc_rank){classes[c].difference_square / (double)(classes[c].n - 1), c};
-    *weight = n > 1 ? race->policy.prior_weight : 0.0;
-    return n > 1 ? dc_race_median(ranks, n) : 0.0;
+        if (c != winner && classes[c].n >= n)
+            ranks[count++] = (dc_rank){classes[c].difference_square / (double)(classes[c].n - 1), c};
+    *weight = count > 1 ? race->policy.prior_weight : 0.0;
+    return count > 1 ? dc_race_median(ranks, count) : 0.0;
 }
 
 /* Chance that the full pool would turn the difference around; see race.h. */
 static double tail(const dc_race *race, const class_sums *c, double prior, double weight)
 {
-    if (c->n == 0 || c->n >= race->n_trials)
+    if (c->n >= race->n_trials)
         return 0.0;
     if (c->n < 2)
         return 0.5;
     double n = (double)c->n, df = weight + n - 1.0, variance = (weight * prior + c->difference_square) / df;
     double radius = sqrt(variance * (1.0 / n - 1.0 / (double)race->n_trials));
     return radius > 0.0 ? dc_student_sf(c->difference / radius, df) : 0.0;
+}
+
+static double sum_of_tails(const dc_race *race, const class_sums *classes, dc_rank *ranks, int64_t winner)
+{
+    double sum = 0.0;
+    for (int64_t r = 0; r < race->n_rounds; r++) {
+        int64_t n = race->rounds[r].n_trials;
+        double weight = 0.0, prior = n > 1 ? prior_variance(race, classes, ranks, winner, n, &weight) : 0.0;
+        for (int64_t c = 0; c < race->arms.n_classes; c++)
+            if (c != winner && classes[c].n == n)
+                sum += tail(race, &classes[c], prior, weight);
+    }
+    return fmin(1.0, sum);
 }
 
 dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *err)
@@ -107,12 +121,9 @@ dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *er
     result->index = dc_race_class_of(race, winner);
     result->n_evals = race->n_evals;
     result->status = race->status;
-    result->p_disagree = 0.0;
-    double weight, prior = prior_variance(race, classes, ranks, result->index, &weight);
+    result->p_disagree = sum_of_tails(race, classes, ranks, result->index);
     for (int64_t i = 0; i < n_classes; i++) {
         const class_sums *c = &classes[i];
-        if (i != result->index)
-            result->p_disagree += tail(race, c, prior, weight);
         if (result->losses != NULL)
             result->losses[i] = c->mean;
         if (result->stderrs != NULL)
@@ -122,7 +133,6 @@ dc_status dc_race_read(const dc_race *race, dc_race_result *result, dc_error *er
         if (result->n_trials != NULL)
             result->n_trials[i] = c->n;
     }
-    result->p_disagree = fmin(1.0, result->p_disagree);
     if (result->alive != NULL)
         memset(result->alive, 0, (size_t)n_classes);
     for (int64_t i = 0; i < race->n_alive && result->alive != NULL; i++)
