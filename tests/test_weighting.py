@@ -44,7 +44,7 @@ def test_labels_remove_most_of_the_planted_error(rng, n):
     assert uniform > 0.25 and best < 0.01
     assert error(held_out, truth, fitted.weights) < (uniform + best) / (2 if n == 50 else 4)
     assert fitted.weights[: T // 3].min() > 3 * fitted.weights[2 * T // 3 :].max()
-    assert fitted.run["labelled"] and not fitted.run["kept_default"] and fitted.run["n_images"] == n
+    assert fitted.run["labelled"] and fitted.run["step"] == 1.0 and fitted.run["n_images"] == n
     assert sum(fitted.run["shares"]) == pytest.approx(1.0)
 
 
