@@ -37,6 +37,7 @@ class Result:
     n_evals : int
         Denoiser evaluations spent.
     status : {"decided", "pool_exhausted", "budget"}
+        One class alive; the pool was read and several are alive, never separated; `max_evals` allows no further trial.
     p_disagree : float
         Estimated chance that the full pool would decide otherwise.
     trace : list of dict
