@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .errors import DTypeError, InputError, MissingExtraError, ShapeError
+from .errors import DeviceError, DTypeError, InputError, MissingExtraError, ShapeError
 from .schedule import Schedule
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
@@ -43,7 +43,7 @@ class Denoiser:
     framework : {"numpy", "torch", "cupy", "jax"} or None
         What `predict` takes and gives.  None: torch for an ``nn.Module``, else numpy.
     device, dtype
-        Of the tensors that `predict` is given (torch, cupy, jax).
+        Of the arrays that `predict` is given.  Device: torch's or JAX's own, or its name; cupy uses its current one.
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
     name : str or None
@@ -233,18 +233,36 @@ class _EvalMode:
             part.training = True
 
 
+def _jax_device(jax: Any, device: Any) -> Any:
+    """The first device of a platform's name; what JAX itself calls a device, or None, as it is."""
+    if not isinstance(device, str):
+        return device
+    try:
+        return jax.devices(device)[0]
+    except RuntimeError as error:
+        raise DeviceError(f"device is {device!r}, which JAX does not have here ({error})") from None
+
+
 def _jax_call(denoiser: Denoiser) -> Call:
-    jnp = _framework_module("jax").numpy
-    conditions = None if denoiser.conditions is None else _take(denoiser.conditions, jnp.asarray)
+    jax = _framework_module("jax")
+    jnp, host, device = jax.numpy, jax.local_devices(backend="cpu")[0], _jax_device(jax, denoiser.device)
+    conditions = (
+        None
+        if denoiser.conditions is None
+        else _take(denoiser.conditions, lambda rows: jax.device_put(jnp.asarray(rows), device))
+    )
 
     def call(
         x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
     ) -> Any:
-        ids = jnp.asarray(condition)
+        # copies: JAX's arrays are immutable, and the memory of x_t and condition is written again
+        arrays = jnp.array(x_t, dtype=denoiser.dtype), jnp.array(denoiser.time_of(time)), jnp.array(condition)
+        x, t, ids = jax.device_put(arrays, device)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
-        # a copy: JAX's arrays are immutable, and x_t's memory is written again
-        x = jnp.array(x_t, dtype=denoiser.dtype)
-        return np.asarray(denoiser.predict(x, jnp.asarray(denoiser.time_of(time)), cond))
+        prediction = denoiser.predict(x, t, cond)
+        if not isinstance(prediction, jax.Array):
+            return prediction
+        return jax.device_put(prediction, host).block_until_ready()
 
     return call
 
