@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -131,9 +132,13 @@ def check_noise(noise: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32]
     return given, "given"
 
 
-def versions() -> dict[str, str]:
+@cache
+def _own_version() -> str:
     try:
-        own = version("diffcls")
+        return version("diffcls")
     except PackageNotFoundError:
-        own = "source"
-    return {"diffcls": own, "numpy": np.__version__, "python": platform.python_version()}
+        return "source"
+
+
+def versions() -> dict[str, str]:
+    return {"diffcls": _own_version(), "numpy": np.__version__, "python": platform.python_version()}
