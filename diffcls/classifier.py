@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, is_dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .core_types import RaceResult
+from .core_types import RaceResult, Trials
 from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
 from .images import split
 from .models.registry import load
@@ -207,6 +208,11 @@ class Classifier:
         """Evaluations that one picture can cost at most: the whole pool."""
         return len(self._lowered.trials["timestep"]) * len(self.arms.conditions)
 
+    @property
+    def trials(self) -> Trials:
+        """The pool, in the order in which it is evaluated: timestep, noise_index, eps_sign, weight, each (S,)."""
+        return self._lowered.trials
+
     # ---- below the surface -------------------------------------------------------------------------------------------
 
     def _lower(self, policy: Policy) -> Lowered:
@@ -266,9 +272,9 @@ class Classifier:
     def _classify(
         self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
     ) -> Iterator[Result]:
-        loop = self.make_loop(lowered, report, keep_errors=keep_errors)
+        loop = self.make_loop(lowered, report, keep_errors=keep_errors or self.denoiser.world is not None)
         source, exhausted = iter(images), False
-        prepared: dict[int, Any] = {}
+        encoded: dict[int, tuple[NDArray[np.float32], Any]] = {}
         done: dict[int, Result] = {}
         n_added = n_given = 0
         while not exhausted or n_given < n_added:
@@ -277,13 +283,13 @@ class Classifier:
                 if image is _END:
                     exhausted = True
                     break
-                x_start, prepared[n_added] = self._encode(image, n_added)
-                loop.add(x_start, n_added)
+                encoded[n_added] = self._encode(image, n_added)
+                loop.add(encoded[n_added][0], n_added)
                 n_added += 1
             finished = self._advance(loop, drain=exhausted)
             if finished is not None:
                 tag, race = finished
-                done[tag] = self._result(race, prepared.pop(tag))
+                done[tag] = self._result(race, *encoded.pop(tag), lowered.trials, keep_errors=keep_errors)
             while n_given in done:
                 yield done.pop(n_given)
                 n_given += 1
@@ -310,34 +316,59 @@ class Classifier:
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
         return np.ascontiguousarray(x_start, np.float32), preparation
 
-    def _result(self, race: RaceResult, preparation: Any) -> Result:
-        told = self.denoiser.judge(float(race["losses"][race["index"]]))
-        if told is not None:
-            warnings.warn(told, OutOfWorldWarning, stacklevel=2)
+    def _result(
+        self, race: RaceResult, x_start: NDArray[np.float32], preparation: Any, trials: Trials, *, keep_errors: bool
+    ) -> Result:
+        told = self._judge(race, x_start, trials)
+        if told is not None:  # the same words for every picture, so that Python's default filter shows them once
+            message = f"a picture is unlike what {self.denoiser.name!r} was trained on: the answer means little"
+            warnings.warn(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning, stacklevel=_caller())
         done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
-        errors = race["errors"]
         return Result.from_race(
             race,
             classes=self.classes,
             log_prior=self.log_prior,
             temperature=self.temperature,
             run=self._run if done is None else {**self._run, "preparation": done},
-            errors=None if errors is None else self._errors_by_class(errors),
+            errors=self._errors_by_class(race["errors"], trials) if keep_errors else None,
             warnings=[] if told is None else [told],
         )
 
-    def _errors_by_class(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(K, S): of the prompt that got furthest, then of the one with the smallest mean."""
+    def _judge(self, race: RaceResult, x_start: NDArray[np.float32], trials: Trials) -> str | None:
+        """A warning when the winner's errors are not those of its training pictures.
+
+        None also where that can not be said: no L2 loss, a winner that pools several classes of the model, few trials.
+        """
+        world, errors = self.denoiser.world, race["errors"]
+        if world is None or errors is None or self.loss != "l2":
+            return None
+        arm = self._best_arms(errors, trials)[race["index"]]
+        asked = self.arms.conditions[self.arms.offset[arm] : self.arms.offset[arm + 1]]
+        if len(asked) > 1:
+            return None
+        score = world.score(errors[arm], trials["timestep"], x_start, int(asked[0]))
+        if score is None or score >= world.threshold:
+            return None
+        return (
+            f"the picture is unlike what {self.denoiser.name!r} was trained on as "
+            f"{self.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own pictures "
+            f"stay above {world.threshold:.3g}): the answer means little"
+        )
+
+    def _errors_by_class(self, errors: NDArray[np.float64] | None, trials: Trials) -> NDArray[np.float64] | None:
+        """(K, S): of each class's best arm."""
+        return None if errors is None else errors[self._best_arms(errors, trials)]
+
+    def _best_arms(self, errors: NDArray[np.float64], trials: Trials) -> list[int]:
+        """(K,): of a class's prompts the one that got furthest, then the one with the smallest mean."""
         if len(errors) == len(self.classes):
-            return errors
-        weight = self._lowered.trials["weight"]
+            return list(range(len(errors)))
         n = np.isfinite(errors).sum(axis=1)
-        mean = np.nansum(errors * weight, axis=1) / np.maximum(n, 1)
-        best = [
-            min(np.flatnonzero(self.arms.class_of_arm == c), key=lambda arm: (-n[arm], mean[arm], arm))
+        mean = np.nansum(errors * trials["weight"], axis=1) / np.maximum(n, 1)
+        return [
+            min((int(arm) for arm in np.flatnonzero(self.arms.class_of_arm == c)), key=lambda arm: (-n[arm], mean[arm]))
             for c in range(len(self.classes))
         ]
-        return errors[best]
 
     def _describe(self, templates: Templates) -> dict[str, Any]:
         denoiser, cpu = self.denoiser, backend()
@@ -366,3 +397,12 @@ class Classifier:
 
 
 _END = object()
+
+
+def _caller() -> int:
+    """`stacklevel` with which the function that asks warns of the nearest line outside this package."""
+    level, frame = 1, sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .errors import DTypeError, InputError, MissingExtraError, ShapeError
 from .schedule import Schedule
+from .world import World
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
 Conditions = Any  # an array or a mapping of arrays, first axis K
@@ -95,10 +96,7 @@ class Denoiser:
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None
-
-    def judge(self, loss: float) -> str | None:
-        """A warning when the winner's loss says that the picture is outside the model's world."""
-        return None
+    world: World | None = None
 
     def __repr__(self) -> str:
         return (

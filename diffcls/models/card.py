@@ -54,11 +54,30 @@ def pictures_table(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+GROUPS = {
+    "looked at": "looked at when the score was chosen",
+    "new": "made afterwards",
+    "arguable": "arguably of a known class",
+}
+
+
+def false_alarm_table(measured: dict[str, Any]) -> str:
+    lines = ["| test pictures | warned of | 95 % interval |", "|---|---|---|"]
+    for key, title in SETS.items():
+        lines += [
+            f"| {title} ({part['n']:,}), {question} | {percent(part['warned'])} | {interval(part)} |"
+            for question, part in measured["world"]["false alarms"][key].items()
+        ]
+    return "\n".join(lines)
+
+
 def world_table(measured: dict[str, Any]) -> str:
-    lines = ["| pictures | warned of | 95 % interval |", "|---|---|---|"]
-    lines += [
-        f"| {name} ({p['n']}) | {percent(p['warned'])} | {interval(p)} |" for name, p in measured["world"].items()
-    ]
+    lines = ["| other pictures | warned of | 95 % interval | kind |", "|---|---|---|---|"]
+    for group, title in GROUPS.items():
+        lines += [
+            f"| {name} ({part['n']}) | {percent(part['warned'])} | {interval(part)} | {title} |"
+            for name, part in measured["world"][group].items()
+        ]
     return "\n".join(lines)
 
 
@@ -82,8 +101,8 @@ accuracy says nothing about what generative training alone would reach. Seed {tr
 two hours: `python -m diffcls.models.train`, resumed once with more discriminative steps, then `python -m diffcls.models.export`.
 
 On the held-out training pictures, and nothing else, were chosen: the weighting over timesteps (cross-validated accuracy there
-{percent(held_out["fitted"])} against {percent(held_out["uniform"])} uniform), the temperature of the probabilities, and the
-loss above which a picture is called unlike the training pictures.
+{percent(held_out["fitted"])} against {percent(held_out["uniform"])} uniform), the temperature of the probabilities, and what
+is usual for each class.
 
 ## Accuracy, with the default race
 
@@ -100,11 +119,21 @@ loss above which a picture is called unlike the training pictures.
 
 ## What it can not do
 
-It knows these twenty classes: {", ".join(description["classes"])}. Any other picture gets one of these answers too. A warning
-is given when the winner's loss exceeds what {100 * description["world"]["quantile"]:.0f} % of held-out training pictures stay
-below. How often that is (on the two test sets it is a false alarm; on the others the rest are misses):
+It knows these twenty classes: {", ".join(description["classes"])}. Any other picture gets one of these answers too, and a
+warning when it is unlike the winning class's training pictures: six numbers (the winner's errors at low and at high noise,
+level, slope, steepness and curvature of the prepared picture) are compared with their mean and covariance over held-out
+training pictures of that class, half of them changed as a user might, and a squared Mahalanobis distance above
+{description["world"]["threshold"]:.1f} is warned of, which {100 * (1 - description["world"]["quantile"]):.0f} % of such pictures exceed. On test
+pictures a warning is a false alarm:
+
+{false_alarm_table(measured)}
+
+On pictures of other things its absence is a miss:
 
 {world_table(measured)}
+
+A test picture asked among classes that leave out its own is warned of too, as a rule; with another loss than L2, or when the
+winner pools several classes of the model, nothing is said.
 
 The light object on a dark ground, or the reverse, must be alone: pictures with several objects, a busy background or strong
 shadows are outside its world, whether or not the warning says so. Probabilities carry a temperature fitted on the held-out

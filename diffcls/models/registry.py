@@ -21,6 +21,7 @@ from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
 from ..prepare import SIZE, Preparation, prepare
 from ..schedule import Schedule
+from ..world import World
 
 DEFAULT = "digits-and-clothes"
 
@@ -126,15 +127,8 @@ class EmbeddedModel(Denoiser):
         knots = description.get("weighting")
         if knots is not None:
             self.weighting = np.interp(np.arange(len(self.schedule)), knots["timesteps"], knots["weights"])
-        self._threshold = float(description.get("world", {}).get("threshold", np.inf))
-
-    def judge(self, loss: float) -> str | None:
-        if loss <= self._threshold:
-            return None
-        return (
-            f"the picture is unlike anything {self.name!r} was trained on (loss {loss:.3g}, its own pictures stay below "
-            f"{self._threshold:.3g}): the answer means little"
-        )
+        if "world" in description:
+            self.world = World.from_json(description["world"], self.n_classes)
 
     def _predict(
         self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]
