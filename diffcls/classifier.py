@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .core_types import RaceResult, Trials
-from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
+from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError, warn_caller
 from .images import split
 from .models.registry import load
 from .ops import _to_numpy
@@ -320,9 +318,9 @@ class Classifier:
         self, race: RaceResult, x_start: NDArray[np.float32], preparation: Any, trials: Trials, *, keep_errors: bool
     ) -> Result:
         told = self._judge(race, x_start, trials)
-        if told is not None:  # the same words for every picture, so that Python's default filter shows them once
+        if told is not None:
             message = f"a picture is unlike what {self.denoiser.name!r} was trained on: the answer means little"
-            warnings.warn(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning, stacklevel=_caller())
+            warn_caller(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning)
         done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
         return Result.from_race(
             race,
@@ -335,9 +333,10 @@ class Classifier:
         )
 
     def _judge(self, race: RaceResult, x_start: NDArray[np.float32], trials: Trials) -> str | None:
-        """A warning when the winner's errors are not those of its training pictures.
+        """What to say of a picture that is unlike the winner's training pictures.
 
-        None also where that can not be said: no L2 loss, a winner that pools several classes of the model, few trials.
+        None also where that can not be told: another loss than L2, a winner that pools several classes of the model,
+        too few trials.
         """
         world, errors = self.denoiser.world, race["errors"]
         if world is None or errors is None or self.loss != "l2":
@@ -351,8 +350,8 @@ class Classifier:
             return None
         return (
             f"the picture is unlike what {self.denoiser.name!r} was trained on as "
-            f"{self.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own pictures "
-            f"stay above {world.threshold:.3g}): the answer means little"
+            f"{self.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own "
+            f"pictures stay above {world.threshold:.3g}): the answer means little"
         )
 
     def _errors_by_class(self, errors: NDArray[np.float64] | None, trials: Trials) -> NDArray[np.float64] | None:
@@ -397,12 +396,3 @@ class Classifier:
 
 
 _END = object()
-
-
-def _caller() -> int:
-    """`stacklevel` with which the function that asks warns of the nearest line outside this package."""
-    level, frame = 1, sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level

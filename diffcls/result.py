@@ -44,6 +44,7 @@ class Result:
     errors : (K, S) float64 or None
         With ``keep_errors=True``: unweighted error of each trial, NaN where not evaluated.
     warnings : list of str
+        Whole sentences about this picture; empty when there is nothing to say.
     run : dict
         Enough to repeat it.
     """

@@ -1,10 +1,10 @@
 """Is a picture like those a model was trained on?  An absolute score, from what a race has computed anyway.
 
-The loss alone does not tell: a picture that is mostly black is easy to predict, whatever it shows.  What tells is the loss
-*for a picture like this*: flat or detailed, faint or bright, wide or tall.  So a picture is described by six logarithms
-(`FEATURES`); each class of the model has a density over them, an equal mixture of Gaussians that were fitted to held-out
-training pictures; and the score is the log density under the class that won (a class-conditional Gaussian, as Lee et al.,
-NeurIPS 2018, section 2, put on a network's activations).  No label and no further evaluation is needed.
+The loss alone does not tell: a picture that is mostly black is easy to predict, whatever it shows.  What tells is the
+loss *for a picture like this*: flat or detailed, faint or bright, wide or tall.  So a picture is described by six
+logarithms (`FEATURES`); each class of the model has a density over them, an equal mixture of Gaussians that were fitted
+to held-out training pictures; and the score is the log density under the class that won (class-conditional Gaussians, as
+Lee et al., NeurIPS 2018, section 2, put on a network's activations).  No label and no further evaluation is needed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class World:
     Attributes
     ----------
     timesteps, log_errors : (n,) float64
-        Ascending, and the mean log error of training pictures there; straight lines between.  A winner's first n trials up
-        to the last timestep are looked at and no others: more of them would be less noisy than those of the fit, and a score
-        must not depend on how long a race took.
+        Ascending, and the mean log error of training pictures there; straight lines between.  A winner's first n trials
+        up to the last timestep are looked at and no others: more of them would be less noisy than those of the fit, and
+        a score must not depend on how long a race took.
     mean : (K, M, 6) float64
         Of M Gaussians a class, mixed equally.
     covariance : (K, M, 6, 6) float64

@@ -97,7 +97,7 @@ def test_a_perfect_prediction_has_a_score(world, rng):
 
 
 def test_false_alarms_are_as_many_as_asked(rng):
-    """Of fresh pictures as they are; with four pictures a number, a fit that judged its own pictures would miss by half."""
+    """Of fresh pictures as they are; with so few to fit, a threshold from the fit's own scores would give twice as many."""
     errors, x_starts, classes, faint = pretend(rng, 160)
     world = fit_world(errors, TIMESTEPS, x_starts, classes, faint, n_classes=2, false_alarm=0.1)
     fresh = [(row, x, k) for row, x, k, changed in zip(*pretend(rng, 4000), strict=True) if not changed]

@@ -1,8 +1,8 @@
 """Turn a training run into the embedded model: ``python -m diffcls.models.export RUN`` (extra ``train``).
 
 Writes the averaged weights (float16 safetensors) and the model's json, then fits on the held-out *training* pictures, which
-no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and what is usual for
-each class, so that other pictures are warned of (`diffcls.world`).  The test sets are not looked at here.
+no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and what is usual
+for each class, so that other pictures are warned of (`diffcls.world`).  The test sets are not looked at here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Pictures of what the embedded model does not know, and a few of what it arguably does: for measuring its warning.
 
-Every maker takes a generator and returns a grey uint8 picture (H, W).  `LOOKED_AT` are the kinds that were looked at when the
-score of `diffcls.world` was chosen, `NEW` those that were made afterwards and changed nothing, `ARGUABLE` those where neither a
-warning nor its absence is wrong.
+Every maker takes a generator and returns a grey uint8 picture (H, W).  `LOOKED_AT` are the kinds that were looked at when
+the score of `diffcls.world` was chosen, `NEW` those that were made afterwards and changed nothing, `ARGUABLE` those where
+neither a warning nor its absence is wrong.
 """
 
 from __future__ import annotations
