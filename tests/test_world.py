@@ -97,12 +97,14 @@ def test_a_perfect_prediction_has_a_score(world, rng):
 
 
 def test_false_alarms_are_as_many_as_asked(rng):
-    """Of fresh pictures as they are; with so few to fit, a threshold from the fit's own scores would give twice as many."""
-    errors, x_starts, classes, faint = pretend(rng, 160)
-    world = fit_world(errors, TIMESTEPS, x_starts, classes, faint, n_classes=2, false_alarm=0.1)
-    fresh = [(row, x, k) for row, x, k, changed in zip(*pretend(rng, 4000), strict=True) if not changed]
-    alarms = np.mean([world.score(row, TIMESTEPS, x, k) < world.threshold for row, x, k in fresh])
-    assert 0.05 < alarms < 0.15
+    """Of fresh pictures as they are; with so few to fit, a threshold from the fit's own scores would give 24 %, not 10."""
+    shares = []
+    for _ in range(6):
+        errors, x_starts, classes, faint = pretend(rng, 160)
+        world = fit_world(errors, TIMESTEPS, x_starts, classes, faint, n_classes=2, false_alarm=0.1)
+        fresh = [(row, x, k) for row, x, k, changed in zip(*pretend(rng, 1000), strict=True) if not changed]
+        shares.append(np.mean([world.score(row, TIMESTEPS, x, k) < world.threshold for row, x, k in fresh]))
+    assert 0.05 < np.mean(shares) < 0.16
     assert world.quantile == 0.9
 
 
