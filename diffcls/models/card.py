@@ -120,11 +120,11 @@ is usual for each class.
 ## What it can not do
 
 It knows these twenty classes: {", ".join(description["classes"])}. Any other picture gets one of these answers too, and a
-warning when it is unlike the winning class's training pictures: six numbers (the winner's errors at low and at high noise,
-level, slope, steepness and curvature of the prepared picture) are compared with their mean and covariance over held-out
-training pictures of that class, half of them changed as a user might, and a squared Mahalanobis distance above
-{description["world"]["threshold"]:.1f} is warned of, which {100 * (1 - description["world"]["quantile"]):.0f} % of such pictures exceed. On test
-pictures a warning is a false alarm:
+warning when it is unlike the winning class's training pictures. Six numbers say what it is like: the winner's errors in its
+first trials, and level, slope, steepness, curvature and elongation of the prepared picture (`diffcls/world.py`). Their log
+density, under two Gaussians a class that were fitted to held-out training pictures as they are and changed as a user might,
+is warned of below {description["world"]["threshold"]:.1f}: {100 * (1 - description["world"]["quantile"]):.0f} % of those that are as they are lie there. On test pictures, which other
+people wrote and photographed, a warning is a false alarm:
 
 {false_alarm_table(measured)}
 
