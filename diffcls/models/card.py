@@ -123,8 +123,8 @@ It knows these twenty classes: {", ".join(description["classes"])}. Any other pi
 warning when it is unlike the winning class's training pictures. Six numbers say what it is like: the winner's errors in its
 first trials, and level, slope, steepness, curvature and elongation of the prepared picture (`diffcls/world.py`). Their log
 density, under two Gaussians a class that were fitted to held-out training pictures as they are and changed as a user might,
-is warned of below {description["world"]["threshold"]:.1f}: {100 * (1 - description["world"]["quantile"]):.0f} % of those that are as they are lie there. On test pictures, which other
-people wrote and photographed, a warning is a false alarm:
+is warned of below {description["world"]["threshold"]:.1f}: {100 * (1 - description["world"]["quantile"]):.0f} % of those that are as they are lie there. On test pictures (MNIST's
+are by other writers than its training pictures) a warning is a false alarm:
 
 {false_alarm_table(measured)}
 
@@ -132,7 +132,7 @@ On pictures of other things its absence is a miss:
 
 {world_table(measured)}
 
-A test picture asked among classes that leave out its own is warned of too, as a rule; with another loss than L2, or when the
+A test picture asked among classes that leave out its own is mostly warned of too; with another loss than L2, or when the
 winner pools several classes of the model, nothing is said.
 
 The light object on a dark ground, or the reverse, must be alone: pictures with several objects, a busy background or strong
