@@ -93,12 +93,13 @@ float16 on disk, float32 in use. Licence {description["licence"]}.
 ## What it was trained on
 
 MNIST and Fashion-MNIST training pictures, 116,000 of 120,000; the last 2,000 of each set were held out. Every picture is
-brought into one position first (`diffcls/prepare.py`), half of them after a shift, enlargement or JPEG; clothes are mirrored
-half of the time. {trained["generative_steps"]:,} steps of the mean squared error, then
-{trained["steps"] - trained["generative_steps"]:,} steps with a discriminative term beside it: at one shared (t, eps) the
-errors of the true and of three confusable classes meet in a cross-entropy. **So it is not a purely generative model**: its
-accuracy says nothing about what generative training alone would reach. Seed {trained["seed"]}, one CPU of two cores, under
-two hours: `python -m diffcls.models.train`, resumed once with more discriminative steps, then `python -m diffcls.models.export`.
+brought into one position first (`diffcls/prepare.py`), half of them changed anew each time (off-centre, enlarged, JPEG,
+fainter); clothes are mirrored half of the time. {trained["generative_steps"]:,} steps of the mean squared error, then
+{trained["steps"] - trained["generative_steps"]:,} steps with a discriminative term beside it: the errors of the true and of
+three confusable classes, averaged over two shared (t, eps), meet in a cross-entropy. **So it is not a purely generative
+model**: its accuracy says nothing about what generative training alone would reach. Seed {trained["seed"]}, one core, under
+two hours: `python -m diffcls.models.train --compile`, then `python -m diffcls.models.export`. (This run's first 400
+discriminative steps followed the learning rate of a longer phase, 11,000 steps.)
 
 On the held-out training pictures, and nothing else, were chosen: the weighting over timesteps (cross-validated accuracy there
 {percent(held_out["fitted"])} against {percent(held_out["uniform"])} uniform), the temperature of the probabilities, and what
