@@ -70,6 +70,7 @@ def load(model: Any = None, *, prepare: bool = True) -> Denoiser:
         None: the embedded model.
     prepare : bool
         False: pictures are taken as they are, 28 x 28, a light object on black, and not centred or scaled.
+        The model knows objects that are centred and 26 pixels long: others are warned of.
 
     Raises
     ------
