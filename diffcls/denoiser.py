@@ -43,7 +43,8 @@ class Denoiser:
     framework : {"numpy", "torch", "cupy", "jax"} or None
         What `predict` takes and gives.  None: torch for an ``nn.Module``, else numpy.
     device, dtype
-        Of the tensors that `predict` is given (torch, cupy, jax).
+        Of the tensors that `predict` is given (torch, cupy, jax); `t` stays as it is.  dtype: the framework's own or its
+        name, "float16".
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
     name : str or None

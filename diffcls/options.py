@@ -38,7 +38,7 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
 
 def _is_float32(dtype: Any) -> bool:
     try:
-        return np.dtype(dtype) == np.float32
+        return bool(np.dtype(dtype) == np.float32)
     except TypeError:  # another framework's
         return str(dtype) == "torch.float32"
 

@@ -78,7 +78,7 @@ def classify(
     to_keep: Sequence[int],
     loss: str = "l2",
     n_trials: int = 1,
-    half_bar: bool = False,
+    half: bool = False,
 ) -> Outcome:
     """Prompts 0 .. n_prompts - 1 for one x_start.
 
@@ -89,23 +89,23 @@ def classify(
     noise : (n, *shape)
     bar : (T,)
         Cumulative alphas.
-    half_bar : bool
-        Round `bar` to half precision before 1 - bar is formed.
+    half : bool
+        Form the coefficients in half precision, from cumulative alphas that are rounded to it.
 
     Raises
     ------
     ValueError
         A stage is to keep more prompts than there are.
     """
-    if half_bar:
-        bar = bar.half().to(bar.dtype)
+    bar = bar.half() if half else bar
+    alpha, sigma = (coefficient.to(x_start.dtype) for coefficient in (bar**0.5, (1 - bar) ** 0.5))
     column = (-1, *[1] * x_start.ndim)
     outcome = Outcome(errors=[torch.empty(0, dtype=x_start.dtype) for _ in range(n_prompts)])
     remaining = list(range(n_prompts))
     for added, keep in zip(new_timesteps(n_samples, len(bar)), to_keep, strict=True):
         t = torch.tensor(added, dtype=torch.int64).repeat_interleave(n_trials)
         eps = noise[len(outcome.timesteps) :][: len(t)]
-        x_t = bar[t].sqrt().view(column) * x_start + (1 - bar[t]).sqrt().view(column) * eps
+        x_t = alpha[t].view(column) * x_start + sigma[t].view(column) * eps
         for prompt in remaining:
             predicted = predict(x_t, t, torch.full_like(t, prompt))
             errors = LOSSES[loss](predicted, eps, reduction="none").flatten(1).mean(dim=1)

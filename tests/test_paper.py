@@ -174,6 +174,8 @@ def test_a_stage_may_add_nothing():
     assert outcome.ends == [2, 4, 4]
     check_equal(result, outcome)
     assert result.n_evals == 2 * 5 + 2 * 4
+    wider = run_both(Cheap(5), 5, Staged((2, 3, 4), (4, 1, 2), nested=False), make_noise(4), stages=stages)[0]
+    assert np.count_nonzero(wider.alive) == 1  # the third stage's 2 of the 1 that is left: as where k is too large
 
 
 def test_more_to_keep_than_there_are():
@@ -234,7 +236,7 @@ def test_identical_prompts_tie_and_the_first_wins():
 
 
 def test_half_precision_schedule_is_the_published_one():
-    """The whole method on rounded cumulative alphas, and what the rounding changes."""
+    """The whole method on coefficients formed in half precision, and that they change the losses."""
     k, noise, x_start = 6, make_noise(500), torch.zeros(SHAPE, dtype=torch.float64)
     bar = paper_method.alphas_cumprod(*STABLE_DIFFUSION[:2])
     facts = {"shape": SHAPE, "n_classes": k, "framework": "torch"}
@@ -243,7 +245,7 @@ def test_half_precision_schedule_is_the_published_one():
         schedule = Schedule.scaled_linear().half_precision() if half else Schedule.scaled_linear()
         outcome = paper_method.classify(
             Cheap(k), x_start, torch.as_tensor(noise).double(), bar, n_prompts=k, n_samples=[50, 500], to_keep=[5, 1],
-            loss="l1", half_bar=half,
+            loss="l1", half=half,
         )  # fmt: skip
         model = diffcls.Denoiser(Cheap(k), schedule=schedule, **facts)
         result = diffcls.classify(
@@ -274,12 +276,14 @@ def test_the_denoisers_dtype(dtype, tolerance):
     inner, seen = Cheap(5), set()
 
     def predict(x_t, t, prompt):
-        seen.add(x_t.dtype)
+        seen.add((x_t.dtype, t.dtype))  # timesteps stay integers
         return inner(x_t, t, prompt)
 
     options = {"stages": ([50, 500], [5, 1]), "loss": "l1"}
     result, outcome = run_both(predict, 5, paper("cifar10"), make_noise(500), dtype=dtype, **options)
-    assert seen == {torch.float64, getattr(torch, dtype) if isinstance(dtype, str) else dtype}
+    asked = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    assert seen == {(torch.float64, torch.int64), (asked, torch.int64)}  # the transcription's, the package's
+    assert result.run["dtype"] == str(asked).removeprefix("torch.")
     np.testing.assert_allclose(result.losses, outcome.means, rtol=tolerance)
     if dtype != "float64":
         assert np.abs(result.losses / outcome.means - 1).max() > 1e-6
