@@ -217,10 +217,8 @@ class Staged:
             trials = _core.trials_list(
                 timesteps, terms.n_timesteps, weighting=terms.weighting, antithetic=terms.antithetic
             )
-        caps: dict[int, int] = {}
-        for end, keep in zip(
-            ends.tolist(), self.to_keep, strict=True
-        ):  # a published stage may add nothing: one cut then
+        caps: dict[int, int] = {}  # a published stage may add no trial: then it only cuts once more
+        for end, keep in zip(ends.tolist(), self.to_keep, strict=True):
             caps[end] = min(keep, caps.get(end, keep))
         return Lowered(trials, _core_policy(caps=list(caps.items())))
 
