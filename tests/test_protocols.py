@@ -50,6 +50,8 @@ def test_rows(name, loss, prompt, n_classes, n_evals):
         {"objectnet": "the 113", "imagenet": "4 val", "dit": "a subset"}.get(name, "test split")
     )
     assert row.metrics == ("top-1 accuracy", "mean per-class accuracy")
+    three = dataclasses.replace(row, n_classes=3)  # fewer classes than a stage keeps: all of them go on
+    assert three.n_evals == 3 * max(row.policy.n_samples)
     with pytest.raises(dataclasses.FrozenInstanceError):
         row.loss = "huber"
 
@@ -108,6 +110,12 @@ def test_two_classes_with_one_name_are_told_apart_by_id():
         diffcls.Classifier(
             denoiser_of(["a photo of a missile."] * 2), ["missile"], **diffcls.protocol("imagenet").options()
         )
+
+
+def test_a_name_is_not_a_synonym_of_another():
+    model = denoiser_of(["tench", "goldfish"])
+    model.synonyms = {"tench": ["goldfish", "fish"]}
+    assert diffcls.Classifier(model, ["goldfish", "fish"]).arms.conditions.tolist() == [1, 0]
 
 
 def test_unknown_row():
