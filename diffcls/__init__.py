@@ -21,6 +21,8 @@ _HOME = {
     "Race": "policies",
     "Staged": "policies",
     "Fixed": "policies",
+    "protocol": "protocols",
+    "PublishedProtocol": "protocols",
     "Result": "result",
     "Results": "result",
     "ErrorTable": "tables",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     )
     from .models.registry import load
     from .policies import Fixed, Race, Staged
+    from .protocols import PublishedProtocol, protocol
     from .result import Result, Results
     from .schedule import Schedule
     from .tables import ErrorTable, replay

@@ -359,6 +359,7 @@ class Classifier:
             "preparation": denoiser.preparation,
             "batch_size": self.batch_size,
             "device": "cpu",
+            "dtype": "float32" if denoiser.dtype is None else str(denoiser.dtype).removeprefix("torch."),
             "simd": cpu.simd,
             "threads": cpu.n_threads,
             "versions": versions(),

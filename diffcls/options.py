@@ -26,7 +26,7 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
     if denoiser.framework == "numpy":
         if device is not None and str(device) != "cpu":
             raise DeviceError(f"device is {device!r}, this model computes on the CPU")
-        if dtype is not None and np.dtype(dtype) != np.float32:
+        if dtype is not None and not _is_float32(dtype):
             raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
         return denoiser
     copy = object.__new__(type(denoiser))
@@ -34,6 +34,13 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
     copy.device = denoiser.device if device is None else device
     copy.dtype = denoiser.dtype if dtype is None else dtype
     return copy
+
+
+def _is_float32(dtype: Any) -> bool:
+    try:
+        return bool(np.dtype(dtype) == np.float32)
+    except TypeError:  # another framework's
+        return str(dtype) == "torch.float32"
 
 
 def split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
