@@ -25,6 +25,12 @@ _HOME = {
     "Results": "result",
     "ErrorTable": "tables",
     "replay": "tables",
+    "fit_temperature": "calibration",
+    "Calibration": "calibration",
+    "reliability_curve": "reliability",
+    "ReliabilityCurve": "reliability",
+    "risk_coverage_curve": "selective",
+    "RiskCoverageCurve": "selective",
     "load": "models.registry",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -48,6 +54,7 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from . import models, ops, plotting, policies
+    from .calibration import Calibration, fit_temperature
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (
@@ -67,8 +74,10 @@ if TYPE_CHECKING:
     )
     from .models.registry import load
     from .policies import Fixed, Race, Staged
+    from .reliability import ReliabilityCurve, reliability_curve
     from .result import Result, Results
     from .schedule import Schedule
+    from .selective import RiskCoverageCurve, risk_coverage_curve
     from .tables import ErrorTable, replay
     from .threads import get_num_threads, set_num_threads
 

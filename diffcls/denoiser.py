@@ -91,7 +91,7 @@ class Denoiser:
     # What an embedded model knows beside the facts above.
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None

@@ -121,7 +121,7 @@ class EmbeddedModel(Denoiser):
         self.native = native
         self.digest = hashlib.sha256(weights).hexdigest()
         self.synonyms = description.get("synonyms", {})
-        self.temperature = float(description.get("temperature", 1.0))
+        self.temperature = None if "temperature" not in description else float(description["temperature"])
         self.preparation = "centred, 26 pixels" if prepare else "none"
         knots = description.get("weighting")
         if knots is not None:
