@@ -49,6 +49,8 @@ _HOME = {
     "OutOfWorldWarning": "errors",
 }
 _MODULES = ("models", "ops", "plotting", "policies")
+_EXTRAS = ("sklearn",)
+"""Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -83,7 +85,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return importlib.import_module(f".{name}", __name__)
     if name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -93,4 +95,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_EXTRAS})

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
-from .result import Floats, Result, Results, as_json
+from .result import Floats, Result, Results, as_json, logits
 
 FORMAT, VERSION = "diffcls.calibration", 1
 
@@ -211,11 +211,10 @@ def negative_log_likelihood(
     temperature : float
     log_prior : (K,) array or 0
     """
-    excess = np.asarray(losses, np.float64)
-    logits = np.where(np.isnan(excess), -np.inf, np.asarray(log_prior, np.float64) - excess / temperature)
-    logits -= logits.max(axis=1, keepdims=True)
+    scores = logits(np.asarray(losses, np.float64), log_prior, temperature)
+    scores -= scores.max(axis=1, keepdims=True)
     truth = np.asarray(labels)
-    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(truth)), truth]))
+    return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(truth)), truth]))
 
 
 def check_labels(labels: ArrayLike, n: int, k: int, classes: Sequence[str] | None) -> NDArray[np.int64]:
@@ -294,11 +293,11 @@ def _greatest_likelihood(
 
     def objective(unknowns: Floats) -> tuple[float, Floats]:
         beta, shift = unknowns[0], (unknowns[1:] if bias else np.zeros(k))
-        logits = base + shift - beta * energy
-        logits -= logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits)
+        scores = base + shift - beta * energy
+        scores -= scores.max(axis=1, keepdims=True)
+        weights = np.exp(scores)
         total = weights.sum(axis=1, keepdims=True)
-        value = float(np.mean(np.log(total[:, 0]) - logits[rows, truth])) + float(shift @ shift) / (2 * n)
+        value = float(np.mean(np.log(total[:, 0]) - scores[rows, truth])) + float(shift @ shift) / (2 * n)
         residual = weights / total
         residual[rows, truth] -= 1.0
         slope = [-float((residual * energy).sum()) / n]

@@ -182,6 +182,14 @@ class Classifier:
     def __repr__(self) -> str:
         return f"Classifier({self.denoiser.name!r}, {len(self.classes)} classes, {self.policy})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the core's handle on the model: a classifier may be sent to other processes where its denoiser may."""
+        return {name: value for name, value in self.__dict__.items() if name != "_entry"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._entry = self.denoiser.entry()
+
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
         items, is_one = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)

@@ -106,6 +106,10 @@ class Denoiser:
             f"{self.framework}, {self.schedule!r})"
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
+        """Itself: facts do not change, and scikit-learn's `clone` must not copy a model's weights."""
+        return self
+
     def entry(self) -> _core.DiT | Call:
         """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
         if self.native is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .core_types import RaceResult
 from .errors import MissingExtraError
@@ -301,8 +301,13 @@ def as_json(value: Any) -> Any:
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
-    """``softmax(log_prior - excess / temperature)``, (K,); a class without a trial gets 0."""
+    """``softmax(log_prior - excess / temperature)``, (..., K); a class without a trial gets 0."""
+    scores = logits(excess, log_prior, temperature)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float64)
+
+
+def logits(excess: Floats, log_prior: ArrayLike, temperature: float) -> Floats:
+    """``log_prior - excess / temperature``, (..., K); -inf for a class without a trial."""
     with np.errstate(over="ignore"):
-        logits = np.where(np.isnan(excess), -np.inf, log_prior - excess / temperature)
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum(), np.float64)
+        return np.where(np.isnan(excess), -np.inf, np.asarray(log_prior, np.float64) - excess / temperature)
