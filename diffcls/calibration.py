@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
-from .result import Floats, Result, Results, as_json, logits
+from .result import Floats, Result, as_json, logits
 
 FORMAT, VERSION = "diffcls.calibration", 1
 
@@ -235,36 +235,39 @@ def check_labels(labels: ArrayLike, n: int, k: int, classes: Sequence[str] | Non
     return given.astype(np.int64)
 
 
+def as_results(results: Any) -> list[Result] | None:
+    """A list of `Result`, one or more and of the same classes; None: something else, an array."""
+    if not isinstance(results, Sequence) or not all(isinstance(result, Result) for result in results):
+        return None
+    if len(results) == 0:
+        raise InputError("results is empty")
+    if any(result.classes != results[0].classes for result in results):
+        raise InputError("results are of different classes")
+    return list(results)
+
+
 # ---- below the surface -----------------------------------------------------------------------------------------------
 
 
 def _unpack(results: Any) -> tuple[Floats, list[str] | None, Floats, dict[str, Any] | None]:
     """(excess, classes, log prior, fingerprint)."""
-    if not isinstance(results, Results) and not _is_of_results(results):
+    listed = as_results(results)
+    if listed is None:
         excess = np.array(results, np.float64)
         if excess.ndim != 2 or excess.shape[0] < 1 or excess.shape[1] < 2:
             raise ShapeError(f"results has shape {excess.shape}, must be (N, K) with pictures and two classes or more")
         if np.isinf(excess).any():
             raise InputError("results has infinite losses")
         return excess, None, np.zeros(excess.shape[1]), None
-    if len(results) == 0:
-        raise InputError("results is empty")
-    classes = list(results[0].classes)
-    if any(result.classes != classes for result in results):
-        raise InputError("results are of different classes")
+    classes, run = list(listed[0].classes), listed[0].run
     if len(classes) < 2:
         raise InputError("results are of one class, a temperature needs two or more")
-    run = results[0].run
     fingerprint = _settings(run)
-    if any(_settings(result.run) != fingerprint for result in results if result.run is not run):
+    if any(_settings(result.run) != fingerprint for result in listed if result.run is not run):
         raise FingerprintMismatchError("results are of runs with different settings")
     priors = run.get("priors")
     log_prior = np.zeros(len(classes)) if priors is None else np.log(np.array(priors, np.float64))
-    return np.array([result.excess for result in results], np.float64), classes, log_prior, fingerprint
-
-
-def _is_of_results(results: Any) -> bool:
-    return isinstance(results, Sequence) and all(isinstance(result, Result) for result in results)
+    return np.array([result.excess for result in listed], np.float64), classes, log_prior, fingerprint
 
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import check_labels
+from .calibration import as_results, check_labels
 from .errors import InputError, ShapeError
-from .result import Floats, Result, Results
+from .result import Floats
 
 Interval = tuple[float, float]
 
@@ -103,9 +104,8 @@ def reliability_curve(
 
     count = np.bincount(bins, minlength=n_bins)
     n_right = sums(right.astype(np.float64))
-    with np.errstate(invalid="ignore"):
-        mean, accuracy = sums(confidence) / count, n_right / count
-        low, high = wilson(n_right, count, confidence_level)
+    some = np.where(count > 0, count, np.nan)
+    low, high = wilson(n_right, some, confidence_level)
     gap = right - confidence
     resampled = [
         float(np.abs(np.bincount(bins[rows], gap[rows], minlength=n_bins)).sum()) / len(gap)
@@ -119,8 +119,8 @@ def reliability_curve(
     return ReliabilityCurve(
         edges=edges,
         count=count,
-        confidence=mean,
-        accuracy=accuracy,
+        confidence=sums(confidence) / some,
+        accuracy=n_right / some,
         accuracy_low=low,
         accuracy_high=high,
         ece=float(np.abs(sums(gap)).sum()) / len(gap),
@@ -133,14 +133,11 @@ def reliability_curve(
 
 def answers(results: Any, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
     """(probability of each answer, is it right), (N,) each."""
-    if isinstance(results, Results) or (len(results) and all(isinstance(result, Result) for result in results)):
-        if len(results) == 0:
-            raise InputError("results is empty")
-        classes = results[0].classes
-        if any(result.classes != classes for result in results):
-            raise InputError("results are of different classes")
-        index = np.array([result.index for result in results], np.int64)
-        confidence = np.array([result.probabilities[result.index] for result in results], np.float64)
+    listed = as_results(results)
+    if listed is not None:
+        classes = listed[0].classes
+        index = np.array([result.index for result in listed], np.int64)
+        confidence = np.array([result.probabilities[result.index] for result in listed], np.float64)
         return confidence, index == check_labels(labels, len(index), len(classes), classes)
     probabilities = np.array(results, np.float64)
     if probabilities.ndim != 2 or probabilities.size == 0:
@@ -169,9 +166,7 @@ def interval(values: list[float], confidence_level: float) -> Interval:
 
 
 def wilson(right: ArrayLike, n: ArrayLike, confidence_level: float = 0.95) -> tuple[Floats, Floats]:
-    """Wilson's interval of the shares ``right / n`` (Wilson, JASA 1927); NaN where n is 0."""
-    from statistics import NormalDist
-
+    """Wilson's interval of the shares ``right / n`` (Wilson, JASA 1927)."""
     _check_level(confidence_level)
     z, n = NormalDist().inv_cdf((1 + confidence_level) / 2), np.asarray(n, np.float64)
     share = np.asarray(right, np.float64) / n
