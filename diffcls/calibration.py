@@ -237,6 +237,8 @@ def check_labels(labels: ArrayLike, n: int, k: int, classes: Sequence[str] | Non
 
 def as_results(results: Any) -> list[Result] | None:
     """A list of `Result`, one or more and of the same classes; None: something else, an array."""
+    if isinstance(results, Result):
+        return [results]
     if not isinstance(results, Sequence) or not all(isinstance(result, Result) for result in results):
         return None
     if len(results) == 0:
@@ -246,6 +248,20 @@ def as_results(results: Any) -> list[Result] | None:
     return list(results)
 
 
+def as_array(results: Any) -> Floats:
+    """(N, K) float64 of what is no list of `Result`."""
+    try:
+        array = np.array(results, np.float64)
+    except (TypeError, ValueError):
+        raise DTypeError(
+            f"results is {type(results).__name__}, must be Results, a list of Result or an (N, K) array; an error table is "
+            "replayed first"
+        ) from None
+    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
+        raise ShapeError(f"results has shape {array.shape}, must be (N, K) with one picture and two classes or more")
+    return array
+
+
 # ---- below the surface -----------------------------------------------------------------------------------------------
 
 
@@ -253,9 +269,7 @@ def _unpack(results: Any) -> tuple[Floats, list[str] | None, Floats, dict[str, A
     """(excess, classes, log prior, fingerprint)."""
     listed = as_results(results)
     if listed is None:
-        excess = np.array(results, np.float64)
-        if excess.ndim != 2 or excess.shape[0] < 1 or excess.shape[1] < 2:
-            raise ShapeError(f"results has shape {excess.shape}, must be (N, K) with pictures and two classes or more")
+        excess = as_array(results)
         if np.isinf(excess).any():
             raise InputError("results has infinite losses")
         return excess, None, np.zeros(excess.shape[1]), None

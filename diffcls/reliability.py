@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import as_results, check_labels
-from .errors import InputError, ShapeError
+from .calibration import as_array, as_results, check_labels
+from .errors import InputError
 from .result import Floats
 
 Interval = tuple[float, float]
@@ -139,9 +139,7 @@ def answers(results: Any, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]
         index = np.array([result.index for result in listed], np.int64)
         confidence = np.array([result.probabilities[result.index] for result in listed], np.float64)
         return confidence, index == check_labels(labels, len(index), len(classes), classes)
-    probabilities = np.array(results, np.float64)
-    if probabilities.ndim != 2 or probabilities.size == 0:
-        raise ShapeError(f"results has shape {probabilities.shape}, must be (N, K) probabilities")
+    probabilities = as_array(results)
     if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.allclose(
         probabilities.sum(axis=1), 1, atol=1e-3
     ):

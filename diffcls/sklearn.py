@@ -311,7 +311,7 @@ class _Gaussians:
         standard = (X - self.centre) / scale
         means = np.stack([standard[y == k].mean(axis=0) for k in range(y.max() + 1)])
         within = standard - means[y]
-        variances, axes = np.linalg.eigh(within.T @ within / max(len(X) - len(means), 1))
+        variances, axes = np.linalg.eigh(within.T @ within / len(X))
         whiten = axes / np.sqrt(np.maximum(variances, 0.0) + RIDGE)
         self.whiten = whiten / scale[:, None]
         self.means = (means @ whiten).astype(np.float32)

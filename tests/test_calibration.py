@@ -292,6 +292,15 @@ def test_labels_that_do_not_fit(rng, raced):
         fit_temperature(losses[:, 0], labels)
 
 
+def test_results_of_another_kind(raced):
+    classifier, results, _ = raced
+    x = np.zeros((2, 6), np.float32)
+    with pytest.raises(DTypeError, match="ErrorTable.* replayed first"):
+        fit_temperature(classifier.error_table(x, n_samples=3), [0, 1])
+    with pytest.raises(ShapeError, match=r"labels has shape \(0,\), must be \(1,\)"):
+        fit_temperature(results[0], [])
+
+
 def test_results_of_two_runs_are_not_mixed(raced):
     classifier, results, labels = raced
     x = GaussianClasses(n_classes=4, dimension=6, seed=11).sample(labels[:1], np.random.default_rng(12))
