@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
-from .result import Floats, Result, as_json, logits
+from .result import Floats, Result, as_json, logits, probabilities
 
 FORMAT, VERSION = "diffcls.calibration", 1
 
@@ -42,6 +42,9 @@ class Calibration:
     classes : list of str or None
         What it was fitted for, the order of `bias`; None when it was fitted to a bare array.
     n_images : int
+    stderr : float
+        Standard error of log(temperature): 0.1 means ten per cent either way.  It counts wrong answers more than pictures,
+        and is the robust one (Huber's sandwich), since a softmax of losses is never quite the truth.
     negative_log_likelihood : float
         Mean over those pictures, in nats, with what was fitted.
     fingerprint : dict or None
@@ -52,6 +55,7 @@ class Calibration:
     bias: Floats | None
     classes: list[str] | None
     n_images: int
+    stderr: float
     negative_log_likelihood: float
     fingerprint: dict[str, Any] | None
 
@@ -102,6 +106,7 @@ class Calibration:
             "bias": None if self.bias is None else self.bias.tolist(),
             "classes": self.classes,
             "n_images": self.n_images,
+            "stderr": self.stderr,
             "negative_log_likelihood": self.negative_log_likelihood,
             "fingerprint": self.fingerprint,
         }
@@ -137,6 +142,7 @@ class Calibration:
                 None if bias is None else np.array(bias, np.float64),
                 None if classes is None else [str(name) for name in classes],
                 int(stored["n_images"]),
+                float(stored["stderr"]),
                 float(stored["negative_log_likelihood"]),
                 None if stored["fingerprint"] is None else dict(stored["fingerprint"]),
             )
@@ -194,8 +200,9 @@ def fit_temperature(results: Any, labels: ArrayLike, *, bias: bool = False) -> C
             f"all {len(truth)} pictures are answered rightly, which any small temperature explains: give more, or harder ones"
         )
     temperature, fitted = _greatest_likelihood(excess, truth, log_prior, bias=bias)
+    stderr = _stderr(excess, truth, log_prior + fitted, temperature, bias=bias)
     nll = negative_log_likelihood(excess, truth, temperature, log_prior=log_prior + fitted)
-    return Calibration(temperature, fitted if bias else None, classes, len(truth), nll, fingerprint)
+    return Calibration(temperature, fitted if bias else None, classes, len(truth), stderr, nll, fingerprint)
 
 
 def negative_log_likelihood(
@@ -330,3 +337,24 @@ def _greatest_likelihood(
     if beta < 1e-9:
         raise InputError("the losses say nothing about the labels: no finite temperature fits them")
     return scale / beta, np.asarray(found.x[1:] if bias else np.zeros(k), np.float64)
+
+
+def _stderr(excess: Floats, truth: NDArray[np.int64], log_prior: Floats, temperature: float, *, bias: bool) -> float:
+    """Of log(temperature): ``H^-1 G H^-1``, H the second derivative of the summed objective, G the sum of squared slopes."""
+    p, energy = (
+        probabilities(excess, log_prior, temperature),
+        np.nan_to_num(excess - np.nanmin(excess, axis=1)[:, None]),
+    )
+    energy /= temperature  # the unknown is then log(beta), at beta = 1 / temperature
+    mean = (p * energy).sum(axis=1)
+    slopes = energy[np.arange(len(truth)), truth] - mean
+    curvature = (p * energy**2).sum() - (mean**2).sum()
+    if not bias:
+        return float(np.sqrt((slopes**2).sum()) / curvature)
+    k = p.shape[1]
+    cross = (p * mean[:, None] - p * energy).sum(axis=0)
+    inner = np.diag(p.sum(axis=0)) - p.T @ p + np.eye(k)  # the prior's unit variance
+    hessian = np.block([[np.full((1, 1), curvature), cross[None]], [cross[:, None], inner]])
+    all_slopes = np.column_stack([slopes, p - np.eye(k)[truth]])
+    row = np.linalg.solve(hessian, np.eye(k + 1)[0])
+    return float(np.sqrt(row @ (all_slopes.T @ all_slopes) @ row))

@@ -197,7 +197,7 @@ class ReliabilityDisplay:
             fmt="o-", color=WINNER, markersize=4, capsize=2, linewidth=1, label=label,
         )  # fmt: skip
         ax.set(xlabel="probability of the answer", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
-        ax.legend(fontsize=7, loc="upper left", frameon=False)
+        ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # above: it hides no point
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -251,7 +251,7 @@ class RiskCoverageDisplay:
             ax.plot(curve.coverage, curve.best_risk, "--", color=OTHERS, label="best order")
         ax.set(xlabel="coverage: share of pictures answered", ylabel="risk: share of wrong answers", xlim=(0, 1))
         ax.set_ylim(bottom=0)
-        ax.legend(fontsize=7, loc="upper left", frameon=False)
+        ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # above: it hides no point
         self.ax_, self.figure_ = ax, ax.figure
         return self
 

@@ -163,7 +163,7 @@ def interval(values: list[float], confidence_level: float) -> Interval:
     return float(low), float(high)
 
 
-def wilson(right: ArrayLike, n: ArrayLike, confidence_level: float = 0.95) -> tuple[Floats, Floats]:
+def wilson(right: ArrayLike, n: ArrayLike, confidence_level: float = 0.95) -> tuple[Any, Any]:
     """Wilson's interval of the shares ``right / n`` (Wilson, JASA 1927)."""
     _check_level(confidence_level)
     z, n = NormalDist().inv_cdf((1 + confidence_level) / 2), np.asarray(n, np.float64)

@@ -126,6 +126,15 @@ def test_gaussian_classes_get_their_closed_form_temperature():
     assert fitted.temperature == pytest.approx(2 * gaussian.v * c / 6, rel=0.15)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_standard_error_is_the_bootstraps(rng, bias):
+    losses, labels = draw(rng, bias=[0.7, 0.0, -0.7, 0.0])
+    labels[:8] = (labels[:8] + 1) % 4  # a few that the model can not explain
+    drawn = [rng.integers(N, size=N) for _ in range(300)]
+    logs = [np.log(fit_temperature(losses[rows], labels[rows], bias=bias).temperature) for rows in drawn]
+    assert fit_temperature(losses, labels, bias=bias).stderr == pytest.approx(np.std(logs), rel=0.2)
+
+
 def test_likelihood_is_log_loss(rng):
     from sklearn.metrics import log_loss
 
