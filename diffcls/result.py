@@ -125,6 +125,7 @@ class Result:
             "classes": list(self.classes),
             **{name: getattr(self, name).tolist() for name in _COLUMNS},
             "n_evals": self.n_evals,
+            "calibrated": self.calibrated,
             "status": self.status,
             "p_disagree": self.p_disagree,
             "trace": self.trace,

@@ -6,9 +6,11 @@ cross_val_score(DiffusionClassifier(image_shape=(28, 28)), X, y)
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,6 @@ try:
 except ImportError:
     raise MissingExtraError("diffcls.sklearn needs scikit-learn 1.6 or newer: pip install 'diffcls[sklearn]'") from None
 
-Factory = Callable[[NDArray[Any], NDArray[np.int64]], Denoiser]
-
 
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classifier by the lowest conditional denoising error, with scikit-learn's manners.
@@ -42,10 +42,10 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    model : None, str, Denoiser or callable
-        A name or a `Denoiser`, as in `classify`.  A callable is a factory: `fit` calls ``model(X, y)``, `y` being positions
-        in `classes_`, and it returns a `Denoiser` whose class k is ``classes_[k]``.  None: the embedded model for pictures,
-        `gaussian_denoiser` for a table of features.
+    model : None, str, Denoiser or function
+        A name or a `Denoiser`, as in `classify`.  A function (or a class, or a partial) is a factory: `fit` calls
+        ``model(X, y)``, `y` being positions in `classes_`, and it returns a `Denoiser` whose class k is ``classes_[k]``.
+        None: the embedded model for pictures, `gaussian_denoiser` for a table of features.
     prompts : None or mapping of label to prompt, class id or a list of those
         What to ask the model for each label of `y`.  None: the labels themselves, text as prompts and integers as class ids.
     image_shape : tuple of int or None
@@ -166,12 +166,14 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ---- below the surface -------------------------------------------------------------------------------------------
 
     def _check(self, X: Any, *y: Any) -> tuple[Any, Any]:
-        """(X, y) as scikit-learn checks them: a table or a list of pictures.  Without y: of the kind that was fitted."""
-        if not self._is_table(X):
+        """(X, y) as scikit-learn checks them: a table, or a list of pictures.  After a table nothing else is taken."""
+        if not self._is_table(X) and (y or not hasattr(self, "n_features_in_")):
             if y:
                 if y[0] is None:
                     raise InputError("y is None, must have one label a picture")
                 check_consistent_length(X, y[0])
+                for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit
+                    self.__dict__.pop(name, None)
             if len(X) == 0:
                 raise InputError("X is empty, must have one picture or more")
             return list(X), column_or_1d(y[0], warn=True) if y else None
@@ -194,7 +196,9 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model, labels = self.model, self.classes_.tolist()
         if model is None and isinstance(X, np.ndarray) and self.image_shape is None:
             model = gaussian_denoiser
-        if isinstance(model, Denoiser) or not callable(model):
+        if not (
+            inspect.isroutine(model) or isinstance(model, (type, partial))
+        ):  # pipelines and modules are callable too
             return load(model), {str(label): self._prompt(label) for label in labels}
         if self.prompts is not None:
             raise InputError("prompts were given for a model that is made from the labels themselves")

@@ -164,7 +164,7 @@ def test_a_calibration_is_used_and_said(raced, tmp_path):
     np.testing.assert_array_equal(now.losses, classifier(x).losses)
     np.testing.assert_allclose(now.probabilities, probabilities(now.excess, fitted), rtol=1e-12)
     assert now.calibrated and "uncalibrated" not in repr(now[0]) and "uncalibrated" not in now[0]._repr_html_()
-    json.dumps(now[0].to_dict())
+    assert json.loads(json.dumps(now[0].to_dict()))["calibrated"] and not results[0].to_dict()["calibrated"]
 
 
 def test_biases_follow_the_names(raced):

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -232,6 +233,8 @@ def test_a_factory_is_given_positions(blobs):
         DiffusionClassifier(lambda *unused: gaussian_denoiser(*seen[0])).fit(X[y != "c"], y[y != "c"])
     with pytest.raises(DTypeError, match="returned NoneType"):
         DiffusionClassifier(lambda *unused: None).fit(X, y)
+    again = DiffusionClassifier(partial(factory), policy=Fixed(10)).fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
     with pytest.raises(InputError, match="made from the labels"):
         DiffusionClassifier(prompts={"a": 0}).fit(X, y)
 
@@ -280,11 +283,25 @@ def test_pictures_of_the_wrong_kind_are_told_by_fit(pictures):
         DiffusionClassifier().fit(images, None)
     with pytest.raises(InputError, match="X is empty"):
         DiffusionClassifier().fit(images, names).predict(images[:0])
+    with pytest.raises(DTypeError, match="model is Mystery"):
+        DiffusionClassifier(Mystery()).fit(images, names)
     with pytest.raises(NotFittedError):
         DiffusionClassifier().predict(images)
     gaussian = GaussianClasses(n_classes=3, dimension=4, seed=1)
     with pytest.raises(ShapeError, match="X has 5 columns"):
         DiffusionClassifier(gaussian.denoiser()).fit(np.zeros((2, 5)), [0, 1])
+
+
+class Mystery:
+    def __call__(self, prompt):
+        """As a pipeline: callable, but no factory."""
+
+
+def test_what_was_fitted_is_what_is_taken(pictures, blobs):
+    fitted = DiffusionClassifier().fit(*blobs)
+    with pytest.raises(ValueError, match="Found array with dim 3"):
+        fitted.predict(pictures[0])
+    assert not hasattr(fitted.fit(*pictures), "n_features_in_")
 
 
 def test_scikit_learn_is_an_extra():
