@@ -312,7 +312,8 @@ def _greatest_likelihood(
     (n, k), rows = excess.shape, np.arange(len(truth))
     base = np.where(np.isnan(excess), -np.inf, log_prior)
     energy = np.nan_to_num(excess - np.nanmin(excess, axis=1, keepdims=True))
-    scale = float(energy[energy > 0].mean())  # so that the unknowns are of the order of one
+    rivals = np.where(energy > 0, energy, np.inf).min(axis=1)  # the closest ones tell; far ones may be anywhere
+    scale = float(np.median(rivals[np.isfinite(rivals)]))  # so that the unknowns are of the order of one
     energy /= scale
 
     def objective(unknowns: Floats) -> tuple[float, Floats]:

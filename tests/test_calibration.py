@@ -106,6 +106,15 @@ def test_only_differences_within_a_row_count_and_classes_without_a_trial_are_out
     assert fit_temperature(padded, labels).temperature == pytest.approx(expected, rel=1e-6)
 
 
+def test_far_away_losses_do_not_disturb(rng):
+    losses, labels = draw(rng)
+    far = np.where((np.arange(4) == 3) & (labels[:, None] != 3), 1e9, losses)
+    gone = np.where(far == 1e9, np.nan, losses)
+    for bias in (False, True):
+        expected = fit_temperature(gone, labels, bias=bias)
+        assert fit_temperature(far, labels, bias=bias).temperature == pytest.approx(expected.temperature, rel=1e-5)
+
+
 def test_a_class_that_never_occurs_gets_a_finite_bias(rng):
     losses, labels = draw(rng)
     fitted = fit_temperature(np.column_stack([losses, losses[:, 0]]), labels, bias=True)
