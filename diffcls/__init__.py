@@ -25,8 +25,8 @@ _HOME = {
     "Results": "result",
     "ErrorTable": "tables",
     "replay": "tables",
-    "fit_temperature": "calibration",
-    "Calibration": "calibration",
+    "fit_temperature": "temperature",
+    "Calibration": "temperature",
     "reliability_curve": "reliability",
     "ReliabilityCurve": "reliability",
     "risk_coverage_curve": "selective",
@@ -56,7 +56,6 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from . import models, ops, plotting, policies
-    from .calibration import Calibration, fit_temperature
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
     from .tables import ErrorTable, replay
+    from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
 
 

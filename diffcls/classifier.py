@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from .calibration import Calibration
 from .core_types import RaceResult
 from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
 from .images import split
@@ -37,6 +36,7 @@ from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
 from .tables import ErrorTable
+from .temperature import Calibration
 from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None

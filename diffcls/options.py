@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import Calibration
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .temperature import Calibration
 
 DEFAULT_BATCH_SIZE = 64
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import as_array, as_results, check_labels
 from .errors import InputError
 from .result import Floats
+from .temperature import as_array, as_results, check_labels
 
 Interval = tuple[float, float]
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Calibration, fit_temperature
 from .classifier import Classifier, Progress
 from .denoiser import Denoiser
 from .errors import DTypeError, InputError, MissingExtraError, ShapeError
@@ -25,6 +24,7 @@ from .policies import Policy
 from .prompts import Templates
 from .result import Floats, Result, Results, logits
 from .schedule import Schedule
+from .temperature import Calibration, fit_temperature
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from scipy.optimize import minimize
 
 import diffcls
-from diffcls.calibration import fit_temperature, negative_log_likelihood
+from diffcls.temperature import fit_temperature, negative_log_likelihood
 
 from . import data
 from .train import KNOTS, N_HELD_OUT, N_TIMESTEPS

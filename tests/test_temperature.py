@@ -8,9 +8,9 @@ from gaussian import GaussianClasses
 
 import diffcls
 from diffcls import Calibration, Fixed, Race, fit_temperature
-from diffcls.calibration import negative_log_likelihood
 from diffcls.errors import DTypeError, FingerprintMismatchError, InputError, ShapeError
 from diffcls.models import demo_pictures
+from diffcls.temperature import negative_log_likelihood
 
 N = 400
 
