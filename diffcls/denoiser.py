@@ -92,7 +92,7 @@ class Denoiser:
     # What an embedded model knows beside the facts above.
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None
@@ -106,6 +106,10 @@ class Denoiser:
             f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "
             f"{self.framework}, {self.schedule!r})"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
+        """Itself: facts do not change, and scikit-learn's `clone` must not copy a model's weights."""
+        return self
 
     def entry(self) -> _core.DiT | Call:
         """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
