@@ -20,10 +20,12 @@ from .options import (
     check_loss,
     check_noise,
     check_policy,
+    check_pool_temperature,
     check_priors,
     check_seed,
     check_temperature,
     check_weighting,
+    describe_calibration,
     split_x_start,
     versions,
     with_device,
@@ -33,6 +35,7 @@ from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
 from .tables import ErrorTable
+from .temperature import Calibration
 from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
@@ -52,7 +55,7 @@ def classify(
     loss: str = "l2",
     weighting: Any = None,
     priors: Any = None,
-    temperature: float | None = None,
+    temperature: float | Calibration | None = None,
     noise: Any = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -84,8 +87,10 @@ def classify(
     weighting : None, "uniform" or (T,) array
         Over timesteps.  None: the model's own where it has one, else uniform.
     priors : None, (K,) array or mapping of label to number
-    temperature : float or None
-        Of the probabilities.  None: the model's fitted one where it has one, else 1.
+    temperature : float, Calibration or None
+        Of the probabilities: a number, or what `fit_temperature` found (its biases are added to the log priors).  None:
+        the model's fitted one where it has one, else 1.  `Result.calibrated` says whether it was fitted to losses like
+        these.
     noise : None, "antithetic" or array (n, *shape)
         None: the counter-based stream of `seed`.  With an array trial i uses row i.
     seed : int
@@ -142,7 +147,7 @@ class Classifier:
         loss: str = "l2",
         weighting: Any = None,
         priors: Any = None,
-        temperature: float | None = None,
+        temperature: float | Calibration | None = None,
         noise: Any = None,
         seed: int = 0,
         batch_size: int | None = None,
@@ -158,16 +163,31 @@ class Classifier:
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
         self.weighting = check_weighting(weighting, self.denoiser)
         self.log_prior = check_priors(priors, self.classes)
-        self.temperature = check_temperature(self.denoiser.temperature if temperature is None else temperature)
+        calibration = temperature if isinstance(temperature, Calibration) else None
+        self.temperature = check_temperature(temperature, self.denoiser)
+        self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
+        fitted_by_model = temperature is None and self.denoiser.temperature is not None
+        self.calibration = "model" if fitted_by_model and weighting is None and loss == "l2" else calibration
         self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
         self._entry = self.denoiser.entry()
         self._lowered = self._lower(self.policy)
         self._run = self._describe(templates)
+        if calibration is not None:
+            calibration.check(self._run)
+            self.log_prior = self.log_prior + calibration.log_bias(self.classes)
 
     def __repr__(self) -> str:
         return f"Classifier({self.denoiser.name!r}, {len(self.classes)} classes, {self.policy})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the core's handle on the model: a classifier may be sent to other processes where its denoiser may."""
+        return {name: value for name, value in self.__dict__.items() if name != "_entry"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._entry = self.denoiser.entry()
 
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
@@ -254,7 +274,7 @@ class Classifier:
             class_of_arm=self.arms.class_of_arm,
             condition_offset=self.arms.offset,
             conditions=self.arms.conditions,
-            pool_temperature=self.temperature if self.pool == "logmeanexp" else 0.0,
+            pool_temperature=self.pool_temperature or 0.0,
             trials=lowered.trials,
             policy=lowered.policy,
             loss=self.loss,
@@ -383,12 +403,16 @@ class Classifier:
             "policy": describe(self.policy),
             "loss": self.loss,
             "weighting": weighting,
+            "priors": np.exp(self.log_prior).tolist() if self.log_prior.any() else None,
             "temperature": self.temperature,
+            "pool_temperature": self.pool_temperature,
+            "calibration": describe_calibration(self.calibration),
             "noise": self._noise_name,
             "seed": self.seed,
             "preparation": denoiser.preparation,
             "batch_size": self.batch_size,
             "device": "cpu",
+            "dtype": "float32" if denoiser.dtype is None else str(denoiser.dtype).removeprefix("torch."),
             "simd": cpu.simd,
             "threads": cpu.n_threads,
             "versions": versions(),

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 import diffcls
+from diffcls.temperature import fit_temperature, negative_log_likelihood
 
 from ..images import to_grey
 from ..prepare import prepare
@@ -75,20 +76,6 @@ def held_out(n: int) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     return [(images[-N_HELD_OUT:][:n], labels[-N_HELD_OUT:][:n]) for images, labels in splits]
 
 
-def negative_log_likelihood(losses: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
-    """Mean of -log softmax(-losses / temperature) at the label; losses (N, K)."""
-    logits = -losses / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]))
-
-
-def fit_temperature(losses: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    best = minimize_scalar(
-        lambda log_t: negative_log_likelihood(losses, labels, float(np.exp(log_t))), bounds=(-14, 3), method="bounded"
-    )
-    return float(np.exp(best.x))
-
-
 def fit_weighting(
     errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -104,7 +91,7 @@ def fit_weighting(
         losses = relative @ (np.exp(log_weights) @ basis) / len(timesteps)
         return negative_log_likelihood(losses, labels, 1.0) + 1e-3 * float(np.square(np.diff(log_weights, 2)).sum())
 
-    scale = fit_temperature(relative.mean(axis=2), labels)
+    scale = fit_temperature(relative.mean(axis=2), labels).temperature
     found = minimize(objective, np.full(len(KNOTS), -np.log(scale)), method="L-BFGS-B", options={"maxiter": 200})
     weights = np.exp(found.x - found.x.max())
     return np.where(weights < 0.02, 0.0, weights)
@@ -187,7 +174,7 @@ def main() -> None:
     description["held_out_accuracy"] = cross_validated(errors, timesteps, truth)
     curve = np.interp(timesteps, KNOTS, weights)
     losses = errors @ curve / curve.sum()
-    description["temperature"] = fit_temperature(losses, truth)
+    description["temperature"] = fit_temperature(losses, truth).temperature
     write_atomically(json_path, as_json(description))
     description["world"] = usual(EmbeddedModel(json_path), options.usual).to_json()  # under the weighting found above
     write_atomically(json_path, as_json(description))
