@@ -21,6 +21,8 @@ _HOME = {
     "Race": "policies",
     "Staged": "policies",
     "Fixed": "policies",
+    "protocol": "protocols",
+    "PublishedProtocol": "protocols",
     "Result": "result",
     "Results": "result",
     "Profile": "profile",
@@ -30,6 +32,12 @@ _HOME = {
     "fit_weighting": "weighting",
     "ErrorTable": "tables",
     "replay": "tables",
+    "fit_temperature": "temperature",
+    "Calibration": "temperature",
+    "reliability_curve": "reliability",
+    "ReliabilityCurve": "reliability",
+    "risk_coverage_curve": "selective",
+    "RiskCoverageCurve": "selective",
     "load": "models.registry",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -48,6 +56,8 @@ _HOME = {
     "OutOfWorldWarning": "errors",
 }
 _MODULES = ("models", "ops", "plotting", "policies")
+_EXTRAS = ("sklearn",)
+"""Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -75,15 +85,19 @@ if TYPE_CHECKING:
     from .models.registry import load
     from .policies import Fixed, Race, Staged
     from .profile import Profile
+    from .protocols import PublishedProtocol, protocol
+    from .reliability import ReliabilityCurve, reliability_curve
     from .result import Result, Results
     from .schedule import Schedule
+    from .selective import RiskCoverageCurve, risk_coverage_curve
     from .tables import ErrorTable, replay
+    from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
     from .weighting import Weighting, fit_weighting
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return importlib.import_module(f".{name}", __name__)
     if name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -93,4 +107,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_EXTRAS})

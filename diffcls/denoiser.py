@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
-from .errors import DTypeError, InputError, MissingExtraError, ShapeError
+from .errors import DeviceError, DTypeError, InputError, MissingExtraError, ShapeError
 from .profile import Profile
 from .schedule import Schedule
+from .world import World
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
 Conditions = Any  # an array or a mapping of arrays, first axis K
@@ -44,7 +45,8 @@ class Denoiser:
     framework : {"numpy", "torch", "cupy", "jax"} or None
         What `predict` takes and gives.  None: torch for an ``nn.Module``, else numpy.
     device, dtype
-        Of the tensors that `predict` is given (torch, cupy, jax).
+        Of the arrays that `predict` is given; `t` stays as it is.  Device: torch's or JAX's own, or its name; cupy uses its
+        current one.  dtype: the framework's own or its name, "float16".
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
     name : str or None
@@ -93,20 +95,21 @@ class Denoiser:
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
     profile: Profile | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None
-
-    def judge(self, loss: float) -> str | None:
-        """A warning when the winner's loss says that the picture is outside the model's world."""
-        return None
+    world: World | None = None
 
     def __repr__(self) -> str:
         return (
             f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "
             f"{self.framework}, {self.schedule!r})"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
+        """Itself: facts do not change, and scikit-learn's `clone` must not copy a model's weights."""
+        return self
 
     def entry(self) -> _core.DiT | Call:
         """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
@@ -194,7 +197,7 @@ def _numpy_call(denoiser: Denoiser) -> Call:
 
 def _torch_call(denoiser: Denoiser) -> Call:
     torch = _framework_module("torch")
-    device = denoiser.device
+    device, dtype = denoiser.device, _torch_dtype(torch, denoiser.dtype)
     parameters = getattr(denoiser.predict, "parameters", None)
     if device is None and parameters is not None:
         device = next((parameter.device for parameter in parameters()), None)
@@ -207,14 +210,22 @@ def _torch_call(denoiser: Denoiser) -> Call:
         x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
     ) -> Any:
         x, t, ids = torch.from_numpy(x_t), torch.from_numpy(denoiser.time_of(time)), torch.from_numpy(condition)
-        if device is not None or denoiser.dtype is not None:
-            x, t, ids = x.to(device=device, dtype=denoiser.dtype), t.to(device), ids.to(device)
+        if device is not None or dtype is not None:
+            x, t, ids = x.to(device=device, dtype=dtype), t.to(device), ids.to(device)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
         with torch.no_grad(), _evaluating(denoiser.predict):
             prediction = denoiser.predict(x, t, cond)
         return prediction if host or not hasattr(prediction, "cpu") else prediction.cpu()
 
     return call
+
+
+def _torch_dtype(torch: Any, dtype: Any) -> Any:
+    """A floating torch.dtype, given as itself or by its name; None stays None."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is None or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise DTypeError(f"dtype is {dtype!r}, must be a floating torch.dtype or its name, such as 'float16'")
 
 
 def _evaluating(predict: Any) -> AbstractContextManager[Any]:
@@ -235,18 +246,36 @@ class _EvalMode:
             part.training = True
 
 
+def _jax_device(jax: Any, device: Any) -> Any:
+    """The first device of a platform's name; what JAX itself calls a device, or None, as it is."""
+    if not isinstance(device, str):
+        return device
+    try:
+        return jax.devices(device)[0]
+    except RuntimeError as error:
+        raise DeviceError(f"device is {device!r}, which JAX does not have here ({error})") from None
+
+
 def _jax_call(denoiser: Denoiser) -> Call:
-    jnp = _framework_module("jax").numpy
-    conditions = None if denoiser.conditions is None else _take(denoiser.conditions, jnp.asarray)
+    jax = _framework_module("jax")
+    jnp, host, device = jax.numpy, jax.local_devices(backend="cpu")[0], _jax_device(jax, denoiser.device)
+    conditions = (
+        None
+        if denoiser.conditions is None
+        else _take(denoiser.conditions, lambda rows: jax.device_put(jnp.asarray(rows), device))
+    )
 
     def call(
         x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
     ) -> Any:
-        ids = jnp.asarray(condition)
+        # copies: JAX's arrays are immutable, and the memory of x_t and condition is written again
+        arrays = jnp.array(x_t, dtype=denoiser.dtype), jnp.array(denoiser.time_of(time)), jnp.array(condition)
+        x, t, ids = jax.device_put(arrays, device)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
-        # a copy: JAX's arrays are immutable, and x_t's memory is written again
-        x = jnp.array(x_t, dtype=denoiser.dtype)
-        return np.asarray(denoiser.predict(x, jnp.asarray(denoiser.time_of(time)), cond))
+        prediction = denoiser.predict(x, t, cond)
+        if not isinstance(prediction, jax.Array):
+            return prediction
+        return jax.device_put(prediction, host).block_until_ready()
 
     return call
 

@@ -189,7 +189,7 @@ def _check_host(device: Any, stream: Any) -> None:
 def _to_numpy(array: Any, name: str) -> NDArray[Any]:
     """A view where the producer allows it; torch tensors that need gradients are refused, as NumPy refuses them."""
     if isinstance(array, np.ndarray):
-        return array
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array  # ml_dtypes' is no kind of float
     if not hasattr(array, "__dlpack__"):
         if not isinstance(array, (list, tuple, int, float, np.generic, memoryview, bytearray)):
             raise DTypeError(f"{name} is {type(array).__name__}, must be an array")
@@ -197,14 +197,33 @@ def _to_numpy(array: Any, name: str) -> NDArray[Any]:
             return np.asarray(array, np.float32)
         except (TypeError, ValueError):
             raise DTypeError(f"{name} is a {type(array).__name__} that is no array of numbers") from None
-    device, _ = array.__dlpack_device__()
+    _check_tensor(array, name)
+    if _is_bfloat16(array):
+        array = array.float() if hasattr(array, "float") else array.astype("float32")
+    return _view(array, name)
+
+
+def _check_tensor(array: Any, name: str) -> None:
+    try:
+        device, _ = array.__dlpack_device__()
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise DeviceError(f"{name} is on no device that DLPack knows ({error}), must be on the CPU") from None
     if int(device) not in (1, 3, 13):
         raise DeviceError(f"{name} is on DLPack device {int(device)}, must be on the CPU")
-    if type(array).__module__.startswith("torch") and array.dtype == sys.modules["torch"].bfloat16:
-        array = array.float()
     if getattr(array, "requires_grad", False):
         raise DTypeError(f"{name} requires gradients; detach it first")
-    return np.from_dlpack(array)
+
+
+def _is_bfloat16(array: Any) -> bool:
+    return str(getattr(array, "dtype", "")).endswith("bfloat16")  # "torch.bfloat16", JAX's "bfloat16"
+
+
+def _view(array: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        dtype = getattr(array, "dtype", "unknown dtype")
+        raise DTypeError(f"{name} is {type(array).__name__} of {dtype}, which NumPy can not read ({error})") from None
 
 
 def _rows(array: Any, name: str) -> NDArray[np.float32]:
@@ -252,19 +271,29 @@ def _words(name: str, value: Any, n: int) -> NDArray[np.uint32]:
     return np.ascontiguousarray(np.broadcast_to(column, (n,)), np.uint32)
 
 
+def _write(out: Any, result: NDArray[Any]) -> None:
+    """Into the memory of `out`, rounded to its dtype."""
+    if not hasattr(out, "__dlpack__"):
+        raise DTypeError(f"out is {type(out).__name__}, must be an array")
+    if not isinstance(out, np.ndarray):
+        _check_tensor(out, "out")
+    if tuple(out.shape) != result.shape:
+        raise ShapeError(f"out has shape {tuple(out.shape)}, must have {result.shape}")
+    if _is_bfloat16(out) and hasattr(out, "copy_"):  # NumPy has no view of it, PyTorch rounds
+        out.copy_(sys.modules["torch"].from_numpy(result))
+        return
+    host = out if isinstance(out, np.ndarray) else _view(out, "out")
+    if not host.flags.writeable:
+        raise InputError("out is read-only")
+    if host.dtype.kind != "f":
+        raise DTypeError(f"out is of dtype {host.dtype}, must be of floating point")
+    host[...] = result
+
+
 def _deliver(result: NDArray[Any], out: Any, like: Any) -> Any:
     """Into `out`, or in the framework of `like`, sharing memory."""
     if out is not None:
-        if not hasattr(out, "__dlpack__"):
-            raise DTypeError(f"out is {type(out).__name__}, must be an array")
-        host = out if isinstance(out, np.ndarray) else np.from_dlpack(out)
-        if host.shape != result.shape:
-            raise ShapeError(f"out has shape {host.shape}, must have {result.shape}")
-        if not host.flags.writeable:
-            raise InputError("out is read-only")
-        if host.dtype.kind != "f":
-            raise DTypeError(f"out is of dtype {host.dtype}, must be of floating point")
-        host[...] = result
+        _write(out, result)
         return out
     if like is None or isinstance(like, np.ndarray) or not hasattr(like, "__dlpack__"):
         return result

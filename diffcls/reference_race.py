@@ -121,10 +121,10 @@ class RaceReference:
             self.n_evals += m * len(self.alive)
             for arm in self.alive:
                 self.n_done[arm] = self.n
-            if self.policy["risk"] > 0 and len(self.alive) > 1 and self.n > 1:
+            if self.policy["risk"] > 0 and 1 < self.n < self.pool and len(self.alive) > 1:
                 self.test()
             for trials, keep in caps:
-                if trials == self.n:
+                if trials == self.n and (self.policy["risk"] == 0 or self.n < self.pool):
                     self.cap(keep)
             n_classes = len({self.class_of_arm[arm] for arm in self.alive})
             self.trace.append((self.n, n_classes, self.n_evals))
@@ -156,7 +156,7 @@ class RaceReference:
             factor = anytime_radius(n, policy["risk"] / (len(self.errors) - 1))
         else:
             level = policy["risk"] * (min(1.0, n / policy["ramp"]) ** 2 if policy["ramp"] else 1.0)
-            factor = self.isf(level, n - 1 + d0) * np.sqrt(max(0.0, 1 / n - 1 / self.pool))
+            factor = self.isf(level, n - 1 + d0) * np.sqrt(1 / n - 1 / self.pool)
         moderated = {c: (d0 * median + (n - 1) * variance[c]) / (d0 + n - 1) for c in self.alive}
         self.alive = [
             c for c in self.alive if c == b or not excess[c] + policy["min_gap"] > factor * np.sqrt(moderated[c])

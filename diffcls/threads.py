@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from . import _core
 from .errors import InputError
 
@@ -15,6 +17,11 @@ def backend() -> _core.Cpu:
 
     Made on first use from ``DIFFCLS_NUM_THREADS`` (default: the processors this process may use) and ``DIFFCLS_SIMD``
     ("auto", "scalar", "avx2" or "avx512").
+
+    Raises
+    ------
+    ValueError
+        One of the two variables is none of these.
     """
     global _current
     if _current is None:
@@ -31,9 +38,9 @@ def set_num_threads(n: int) -> None:
         `n` is not between 1 and 256.
     """
     global _current
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 256:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 256:
         raise InputError(f"n is {n!r}, must be an integer from 1 to 256")
-    _current = _make(n)
+    _current = _make(int(n))
 
 
 def get_num_threads() -> int:
@@ -42,13 +49,16 @@ def get_num_threads() -> int:
 
 
 def _make(n: int) -> _core.Cpu:
-    return _core.Cpu(n_threads=n, simd=os.environ.get("DIFFCLS_SIMD", "auto"))
+    simd, known = os.environ.get("DIFFCLS_SIMD", "auto"), ("auto", *_core.Cpu.available())
+    if simd not in known:
+        raise InputError(f"DIFFCLS_SIMD is {simd!r}, must be one of {', '.join(known)} on this machine")
+    return _core.Cpu(n_threads=n, simd=simd)
 
 
 def _default_threads() -> int:
     named = os.environ.get("DIFFCLS_NUM_THREADS")
     if named is None:
         return min(256, len(os.sched_getaffinity(0)))
-    if not named.isdigit() or not 1 <= int(named) <= 256:
+    if not named.isdecimal() or not 1 <= int(named) <= 256:
         raise InputError(f"DIFFCLS_NUM_THREADS is {named!r}, must be an integer from 1 to 256")
     return int(named)

@@ -59,12 +59,12 @@ class Producer:
     """Any __dlpack__ there could be; counts how often its deleter ran."""
 
     def __init__(self, *, data, shape, strides=None, dtype=(2, 32, 1), device=1, told=None, ndim=None, offset=0,
-                 version=(1, 0), name=None):  # fmt: skip
+                 version=(1, 0), name=None, raises=None):  # fmt: skip
         self.deleted, self.data = 0, data
         self.shape_array = (ctypes.c_int64 * max(1, len(shape)))(*shape)
         self.stride_array = None if strides is None else (ctypes.c_int64 * max(1, len(strides)))(*strides)
         self.deleter = DELETER(self._delete)
-        self.told = device if told is None else told
+        self.told, self.raises = (device if told is None else told), raises
         tensor = Tensor(
             None if data is None else data.ctypes.data, device, 0, len(shape) if ndim is None else ndim, *dtype,
             ctypes.addressof(self.shape_array), None if strides is None else ctypes.addressof(self.stride_array), offset,
@@ -82,6 +82,8 @@ class Producer:
         return (self.told, 0)
 
     def __dlpack__(self, **options):
+        if self.raises is not None:
+            raise self.raises("the producer's own words")
         return new_capsule(ctypes.addressof(self.struct), self.name, None)
 
 
@@ -100,7 +102,7 @@ def random_producer(rng):
         )
     if rng.random() < 0.1:
         options["device"] = int(rng.integers(0, 16))
-        options["told"] = int(rng.choice([1, options["device"]]))
+        options["told"] = [1, options["device"], 2**40, "cpu"][rng.integers(4)]
     if rng.random() < 0.1:
         options["ndim"] = int(rng.choice([-1, 33, 2**31 - 1]))
     if rng.random() < 0.1:
@@ -111,6 +113,8 @@ def random_producer(rng):
         options["data"] = None
     if rng.random() < 0.05:
         options["name"] = [b"used_dltensor", b"tensor"][rng.integers(2)]
+    if rng.random() < 0.05:
+        options["raises"] = [BufferError, TypeError, KeyError, MemoryError][rng.integers(4)]
     return Producer(**options)
 
 
@@ -188,13 +192,16 @@ def fuzz_race(rng):
     odd = [0, -1, 1, 2, 5, 2**40, 2**62]
 
     def number(usual):
-        return int(usual) if rng.random() < 0.8 else int(rng.choice(odd))
+        return int(usual) if rng.random() < 0.95 else int(rng.choice(odd))
+
+    def real(usual, unusual):
+        return float(rng.choice(usual if rng.random() < 0.9 else unusual))
 
     policy = {
-        "risk": float(rng.choice([0, 0.02, 0.5, 1, -1, np.nan])), "n_min": number(4), "ramp": number(10),
-        "prior_weight": float(rng.choice([0, 4, -1, np.inf])), "fill": number(3), "max_evals": number(0),
-        "anytime": bool(rng.integers(2)), "min_gap": float(rng.choice([0, 0.1, -1, np.inf])),
-        "caps": np.array([[number(3), number(2)], [number(9), number(1)]][: rng.integers(0, 3)], np.int64).reshape(-1, 2),
+        "risk": real([0, 0.02, 0.5], [1, -1, np.nan]), "n_min": number(4), "ramp": number(10),
+        "prior_weight": real([0, 4], [-1, np.inf]), "fill": number(3), "max_evals": number(rng.choice([0, 3 * k, 9 * k])),
+        "anytime": bool(rng.integers(2)), "min_gap": real([0, 0.1], [-1, np.inf]),
+        "caps": np.array([[number(3), number(2)], [number(9), number(1)], [number(n), number(1)]][: rng.integers(0, 4)], np.int64).reshape(-1, 2),
     }  # fmt: skip
     errors = rng.random((k, n))
     if rng.random() < 0.1:

@@ -78,23 +78,6 @@ def test_threads_change_nothing(gaussian, rng):
         diffcls.set_num_threads(before)
 
 
-def test_eight_threads_on_one_classifier():
-    pictures = demo_pictures.load()[0][:4]
-    classifier = diffcls.Classifier()
-    expected, got = classifier(pictures), [None] * 8
-
-    def work(i):
-        got[i] = classifier(pictures)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for results in got:
-        equal(results, expected)
-
-
 def test_seed_changes_the_noise_and_nothing_else_does(gaussian, rng):
     x = gaussian.sample([1], rng)[0]
     a, b, c = (diffcls.classify(x, model=gaussian.denoiser(), seed=s, policy=Fixed(20)) for s in (0, 0, 2**64 - 1))
@@ -306,11 +289,18 @@ def test_awkward_arrays_are_read_right(gaussian, rng):
     assert len(diffcls.classify(x[:0], model=gaussian.denoiser())) == 0
 
 
-def test_a_denoiser_without_a_condition_ties(rng):
-    g = GaussianClasses(n_classes=3, dimension=4, seed=0)
-    deaf = diffcls.Denoiser(lambda x, t, c: g.predict(x, t, 0 * c), shape=(4,), schedule=g.schedule, n_classes=3)
-    result = diffcls.classify(np.ones(4, np.float32), model=deaf)
-    assert (result.index, result.status) == (0, "pool_exhausted") and not result.excess.any()
+@pytest.mark.parametrize("n_classes", [2, 3, 30])
+def test_a_denoiser_without_a_condition_ties(n_classes):
+    g = GaussianClasses(n_classes=n_classes, dimension=4, seed=0)
+    deaf = diffcls.Denoiser(
+        lambda x, t, c: g.predict(x, t, 0 * c), shape=(4,), schedule=g.schedule, n_classes=n_classes
+    )
+    result = diffcls.classify(np.ones(4, np.float32), model=deaf, policy=Race(pool=90))
+    alive = result.alive.sum()  # the default caps hold for ties too
+    assert (result.index, result.status) == (0, "pool_exhausted") and 2 <= alive <= n_classes
+    assert result.alive[:alive].all() and (result.n_trials[:alive] == 90).all()
+    assert not result.excess.any() and result.p_disagree == 0.0
+    np.testing.assert_allclose(result.probabilities, 1 / n_classes)
 
 
 def test_the_embedded_model_is_right_on_bundled_pictures():

@@ -73,6 +73,92 @@ def test_torch_in_torch_out(rng):
         ops.add_noise(x.requires_grad_(), 0.9, 0.1, eps=x.detach())
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_torch_out_of_every_dtype(dtype):
+    """The float32 result rounded as PyTorch rounds it, in out's own memory, strided too."""
+    torch = pytest.importorskip("torch")
+    x = torch.randn(4, 9)
+    exact = ops.add_noise(x, 0.9, 0.1, eps=x)
+    for out in (torch.zeros(4, 9, dtype=getattr(torch, dtype)), torch.zeros(9, 4, dtype=getattr(torch, dtype)).t()):
+        address = out.data_ptr()
+        assert ops.add_noise(x, 0.9, 0.1, eps=x, out=out) is out and out.data_ptr() == address
+        assert torch.equal(out, exact.to(out.dtype))
+    noise = torch.zeros(3, 5, dtype=getattr(torch, dtype))
+    ops.normal((3, 5), seed=1, index=2, out=noise)
+    assert torch.equal(noise, torch.from_numpy(ops.normal((3, 5), seed=1, index=2)).to(noise.dtype))
+
+
+@pytest.mark.torch
+def test_torch_tensors_that_can_not_be_used():
+    """One sentence of ours, not PyTorch's own exception."""
+    torch = pytest.importorskip("torch")
+    x, n = torch.randn(2, 3), np.zeros((2, 3), np.float32)
+    on_meta, leaf = torch.empty(2, 3, device="meta"), torch.zeros(2, 3, requires_grad=True)
+    eighth, sparse = x.to(torch.float8_e5m2), x.to_sparse()
+    cases = [
+        ({"out": on_meta}, diffcls.DeviceError, "out is on no device that DLPack knows"),
+        ({"out": on_meta.to(torch.bfloat16)}, diffcls.DeviceError, "out is on no device that DLPack knows"),
+        ({"x_start": on_meta}, diffcls.DeviceError, "x_start is on no device that DLPack knows"),
+        ({"eps": on_meta}, diffcls.DeviceError, "eps is on no device that DLPack knows"),
+        ({"alpha": on_meta[:, 0]}, diffcls.DeviceError, "alpha is on no device that DLPack knows"),
+        ({"out": leaf}, diffcls.DTypeError, "out requires gradients"),
+        ({"out": leaf.detach().to(torch.bfloat16).requires_grad_()}, diffcls.DTypeError, "out requires gradients"),
+        ({"out": eighth}, diffcls.DTypeError, "out is Tensor of torch.float8_e5m2, which NumPy can not read"),
+        ({"x_start": eighth}, diffcls.DTypeError, "x_start is Tensor of torch.float8_e5m2"),
+        ({"x_start": sparse}, diffcls.DTypeError, "x_start is Tensor of torch.float32, which NumPy can not read"),
+        ({"out": torch.zeros(2, 3, dtype=torch.int32)}, diffcls.DTypeError, "out is of dtype int32"),
+        ({"out": torch.zeros(3, 2, dtype=torch.bfloat16)}, diffcls.ShapeError, r"out has shape \(3, 2\)"),
+    ]
+    for change, error, message in cases:
+        with pytest.raises(error, match=message) as caught:
+            ops.add_noise(**{"x_start": x, "alpha": 1.0, "sigma": 1.0, "eps": n, **change})
+        assert "\n" not in str(caught.value)
+    for prediction, error, message in [
+        (on_meta, diffcls.DeviceError, "prediction is on no device that DLPack knows"),
+        (leaf, diffcls.DTypeError, "prediction could not be exported through DLPack .*gradient"),
+        (sparse, diffcls.DTypeError, "prediction could not be exported through DLPack"),
+        (eighth, diffcls.DTypeError, "prediction is of DLPack type code"),
+    ]:
+        with pytest.raises(error, match=message):
+            ops.eps_error(prediction, n)
+    with pytest.raises(diffcls.DeviceError, match="target is on no device"):
+        ops.eps_error(n, on_meta)
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen", "message"),
+    [
+        (
+            BufferError("not today"),
+            diffcls.DTypeError,
+            r"prediction could not be exported through DLPack \(not today\)",
+        ),
+        (MemoryError("full"), MemoryError, "full"),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
+    ],
+)
+def test_what_a_producer_raises(raised, seen, message):
+    """Its words in our exception; but lack of memory and an interrupt are what they are."""
+
+    class Producer:
+        def __init__(self, place):
+            self.place, self.shape = place, (2, 3)
+
+        def __dlpack_device__(self):
+            if self.place == "device":
+                raise raised
+            return (1, 0)
+
+        def __dlpack__(self, **options):
+            raise raised
+
+    with pytest.raises(seen, match=message):
+        ops.eps_error(Producer("capsule"), X)
+    with pytest.raises(diffcls.DeviceError if seen is diffcls.DTypeError else seen):
+        ops.eps_error(Producer("device"), X)
+
+
 def test_awkward_inputs_are_read_right(rng):
     x = rng.standard_normal((4, 10)).astype(np.float32)
     expected = ops.eps_error(x, np.zeros_like(x))

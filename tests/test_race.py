@@ -158,6 +158,20 @@ def test_ties_stay_and_go_to_the_lowest_index():
     assert result["alive"].all()
 
 
+@pytest.mark.parametrize("caps", [[], [(60, 1)]])
+def test_what_the_pool_never_separated_is_said(rng, caps):
+    """Two classes of one distribution and a hopeless one: the smaller mean of all 60 wins, both are alive."""
+    errors = rng.standard_normal((3, 60)) + np.array([[0.0], [0.0], [50.0]])
+    errors[1] += errors[0].mean() - errors[1].mean() - 1e-3  # means 0.001 apart, far below any radius
+    result = run(errors, make_policy(risk=0.001, caps=np.array(caps, np.int64).reshape(-1, 2)))
+    assert (result["index"], result["status"]) == (1, "pool_exhausted")
+    assert result["alive"].tolist() == [True, True, False]
+    assert result["n_trials"][:2].tolist() == [60, 60] and result["n_trials"][2] < 60
+    assert result["trace"][-1].tolist() == [60, 2, result["n_evals"]]
+    staged = run(errors, make_policy(risk=0.0, caps=np.array([(60, 1)])))  # without a test a cap is a rule, to the end
+    assert (staged["index"], staged["status"]) == (1, "decided")
+
+
 def test_one_and_two_classes():
     one = run(np.ones((1, 30)), make_policy())
     assert (one["index"], one["status"], one["n_evals"]) == (0, "decided", 10)  # n_min 8, raised to fill

@@ -228,8 +228,7 @@ static dc_status place_data(dc_tensors *tensors, const char *data, int64_t n_byt
                 return dc_error_set(err, DC_ERR_FORMAT, "the shape of tensor %s overflows", tensor->name);
         if (!dc_size_mul(&bytes, bytes, tensor->n_items))
             return dc_error_set(err, DC_ERR_FORMAT, "the size of tensor %s overflows", tensor->name);
-        if (tensor->begin != offset || tensor->end < tensor->begin ||
-            tensor->end - tensor->begin != bytes || tensor->end > n_bytes)
+        if (tensor->begin != offset || tensor->end - tensor->begin != bytes || tensor->end > n_bytes)
             return dc_error_set(err, DC_ERR_FORMAT,
                                 "tensor %s claims bytes %lld to %lld of %lld; its shape needs %lld bytes from %lld on",
                                 tensor->name, (long long)tensor->begin, (long long)tensor->end, (long long)n_bytes,

@@ -294,7 +294,7 @@ static double student_radius(const dc_race *race, double df)
 {
     double n = (double)race->done, ramp = (double)race->policy.ramp;
     double share = ramp > 0.0 ? fmin(1.0, n / ramp) : 1.0;
-    return dc_student_isf(race->policy.risk * share * share, df) * sqrt(fmax(0.0, 1.0 / n - 1.0 / (double)race->n_trials));
+    return dc_student_isf(race->policy.risk * share * share, df) * sqrt(1.0 / n - 1.0 / (double)race->n_trials);
 }
 
 /* r_c / s_c of a race with guarantee: B and g of race.h. */
@@ -378,18 +378,19 @@ static dc_status remember_round(dc_race *race, int64_t n_classes, dc_error *err)
 dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *err)
 {
     add_round(race);
-    if (race->policy.risk > 0.0 && race->n_alive > 1 && race->done > 1)
+    int tests = race->policy.risk > 0.0, all_seen = race->done == race->n_trials;
+    if (tests && !all_seen && race->n_alive > 1 && race->done > 1)
         test_arms(race);
     for (int64_t i = 0; i < race->policy.n_caps; i++)
-        if (race->policy.caps[i].trials == race->done && race->n_alive > 1)
+        if (race->policy.caps[i].trials == race->done && race->n_alive > 1 && !(tests && all_seen))
             apply_cap(race, race->policy.caps[i].keep);
     int64_t n_classes = classes_alive(race);
     dc_status result = remember_round(race, n_classes, err);
     if (result != DC_OK)
         return result;
-    if (n_classes == 1 && (race->policy.risk > 0.0 || race->done == race->n_trials))
+    if (n_classes == 1 && (tests || all_seen))
         race->status = DC_RACE_DECIDED;
-    else if (race->done == race->n_trials)
+    else if (all_seen)
         race->status = DC_RACE_POOL_EXHAUSTED;
     else
         result = open_round(race, err);

@@ -5,8 +5,7 @@
  * Test.  Leader b = smallest mean (ties: lowest index).  For each other class D_i = w_i (e_ic - e_ib), mean m_c, sample
  * variance s_c^2; with more than two alive s~_c^2 = (d0 median s^2 + (n - 1) s_c^2) / (d0 + n - 1), df = n - 1 + d0, else
  * s_c^2, df = n - 1.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
- * m_c > r_c; at n = N the radius is 0, so that only ties with the leader stay.  The level is for one look at one pair: a
- * knob, not the error probability of the label.
+ * m_c > r_c.  The level is for one look at one pair: a knob, not the error probability of the label.
  * Indifference.  With min_gap > 0 a class also leaves once it can not be better than the leader by more than that: drop c
  * when m_c + min_gap > r_c.  Near ties end early; the winner may then lose to another class by up to min_gap.
  * Anytime.  r_c is instead the radius of a confidence sequence, which holds at all n at once, at the level a = risk / (A - 1)
@@ -20,7 +19,8 @@
  * Caps.  (trials, keep): after the test at that count only the `keep` smallest means stay.
  *
  * Staged is caps without a test, Fixed is neither; both go on to the last trial.  With a test, the race stops as soon as
- * all arms alive belong to one class.
+ * all arms alive belong to one class, or at n = N: there nothing is left to doubt or to save, so that neither test nor cap
+ * drops anyone; the smallest mean wins, and the classes alive are those that were never separated.
  *
  * An arm is what races: a prompt, or a class whose prompts are pooled inside each trial.  class_of_arm maps arms to classes
  * (several arms a class: the class is as good as its best prompt).  Evaluating one trial of arm a costs cost_of_arm[a].
@@ -54,7 +54,7 @@ typedef struct dc_policy {
 typedef enum dc_race_status {
     DC_RACE_RUNNING = 0,
     DC_RACE_DECIDED,        /* one class alive */
-    DC_RACE_POOL_EXHAUSTED, /* all trials evaluated, several classes alive */
+    DC_RACE_POOL_EXHAUSTED, /* all trials evaluated, several classes alive: never separated */
     DC_RACE_BUDGET,         /* max_evals allows no further trial */
 } dc_race_status;
 

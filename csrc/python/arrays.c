@@ -119,6 +119,13 @@ int64_t array_dim(PyObject *array, int axis)
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
+/* NumPy has no bfloat16 of its own; JAX's arrays come as that of the package ml_dtypes. */
+static int is_bfloat16(PyArrayObject *array)
+{
+    return PyTypeNum_ISUSERDEF(PyArray_TYPE(array)) && PyArray_ITEMSIZE(array) == 2 &&
+           strcmp(PyArray_DESCR(array)->typeobj->tp_name, "ml_dtypes.bfloat16") == 0;
+}
+
 static int tensor_from_numpy(core_state *state, tensor *out, PyObject *object, const char *name)
 {
     PyArrayObject *array = (PyArrayObject *)object;
@@ -134,6 +141,10 @@ static int tensor_from_numpy(core_state *state, tensor *out, PyObject *object, c
         out->dtype = DC_FLOAT16;
         break;
     default:
+        if (is_bfloat16(array)) {
+            out->dtype = DC_BFLOAT16;
+            break;
+        }
         PyErr_Format(state->exceptions[DC_ERR_DTYPE], "%s is of dtype %S, must be float32, float64, float16 or bfloat16",
                      name, PyArray_DESCR(array));
         return -1;
@@ -236,6 +247,21 @@ static int tensor_from_capsule(core_state *state, tensor *out, PyObject *capsule
     return -1;
 }
 
+/* A producer's own exception becomes one of ours, with its words.  Lack of memory stays that; so does an interrupt, which is
+ * no Exception. */
+static void retell(PyObject *ours, const char *name, const char *words)
+{
+    PyObject *type, *value, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError))
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyErr_Format(ours, "%s %s (%S)", name, words, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
 /* object.__dlpack__(max_version=(1, 0)), and without the argument for producers older than it. */
 static PyObject *call_dlpack(PyObject *object)
 {
@@ -259,8 +285,10 @@ static int check_device(core_state *state, PyObject *object, const char *name)
 {
     int type, id;
     PyObject *device = PyObject_CallMethod(object, "__dlpack_device__", NULL);
-    if (device == NULL)
+    if (device == NULL) {
+        retell(state->exceptions[DC_ERR_DEVICE], name, "is on no device that DLPack knows");
         return -1;
+    }
     int ok = PyTuple_Check(device) && PyArg_ParseTuple(device, "ii", &type, &id);
     Py_DECREF(device);
     if (!ok) {
@@ -283,8 +311,12 @@ int tensor_from_object(core_state *state, tensor *out, PyObject *object, const c
         result = tensor_from_numpy(state, out, object, name);
     } else if (PyObject_HasAttrString(object, "__dlpack__")) {
         PyObject *capsule = NULL;
-        if (check_device(state, object, name) == 0 && (capsule = call_dlpack(object)) != NULL)
-            result = tensor_from_capsule(state, out, capsule, name);
+        if (check_device(state, object, name) == 0) {
+            if ((capsule = call_dlpack(object)) != NULL)
+                result = tensor_from_capsule(state, out, capsule, name);
+            else
+                retell(state->exceptions[DC_ERR_DTYPE], name, "could not be exported through DLPack");
+        }
         Py_XDECREF(capsule);
     } else if (PyObject_CheckBuffer(object)) {
         PyObject *array = PyArray_FROM_O(object);

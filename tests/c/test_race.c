@@ -147,6 +147,12 @@ static double turning(int64_t arm, int64_t trial)
     return arm == 1 && trial >= 4 ? 5.0 : before[arm];
 }
 
+/* Classes 0 and 1 take turns, 1 is ahead after every odd trial; class 2 is hopeless. */
+static double taking_turns(int64_t arm, int64_t trial)
+{
+    return arm == 2 ? 5.0 : arm == trial % 2 ? 1.25 : 1.0;
+}
+
 static double unlucky(int64_t arm, int64_t trial)
 {
     return (double)((arm * 7 + trial * (arm + 3)) % 11);
@@ -166,6 +172,37 @@ static void check_ties(void)
     CHECK(out.n_rounds == 1 && out.result.status == DC_RACE_DECIDED && out.result.n_evals == 6);
 }
 
+/* At the pool's end nobody is dropped who was not told apart before, neither by a test nor by a cap; without a test the
+ * cap has its say. */
+static void check_the_end_of_the_pool(void)
+{
+    outcome out;
+    dc_cap cap = {31, 1};
+    dc_policy policy = PLAIN;
+    for (int with_cap = 0; with_cap < 2; with_cap++) {
+        policy.caps = &cap, policy.n_caps = with_cap;
+        run(&out, (dc_arms){3, 3, NULL, NULL}, 31, policy, taking_turns);
+        CHECK(out.result.status == DC_RACE_POOL_EXHAUSTED && out.result.index == 1 && out.result.n_evals == 2 * 31 + 2);
+        CHECK(out.alive[0] && out.alive[1] && !out.alive[2] && out.n_trials[2] == 2);
+        check_round(&out, out.n_rounds - 1, 31, 2, 2 * 31 + 2);
+        CHECK_CLOSE(out.excess[0], 0.25 / 31, 1e-14);
+        double other = 0.0, mean = 0.25 / 31; /* class 0's variance, to which class 2's (4, 3.75: 0.03125) is pulled half-way */
+        for (int64_t t = 0; t < 31; t++) {
+            double deviation = taking_turns(0, t) - taking_turns(1, t) - mean;
+            other += deviation * deviation / 30.0;
+        }
+        double moderated = (4.0 * 0.5 * (other + 0.03125) + 0.03125) / 5.0;
+        double tail = dc_student_sf(3.875 / sqrt(moderated * (1.0 / 2 - 1.0 / 31)), 5.0);
+        CHECK_CLOSE(out.result.p_disagree, tail, 1e-14); /* the other's pool is read */
+    }
+    policy.risk = 0.0;
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 31, policy, taking_turns);
+    CHECK(out.result.status == DC_RACE_DECIDED && out.result.index == 1 && !out.alive[0] && out.alive[1]);
+    const int64_t twins[2] = {0, 0}; /* two prompts that nothing separates are one class: decided */
+    run(&out, (dc_arms){2, 1, twins, NULL}, 8, PLAIN, same);
+    CHECK(out.result.status == DC_RACE_DECIDED && out.result.n_evals == 4);
+}
+
 static void check_edges(void)
 {
     outcome out;
@@ -182,9 +219,10 @@ static void check_edges(void)
     CHECK(out.result.status == DC_RACE_POOL_EXHAUSTED && out.result.n_evals == 90);
     run(&out, (dc_arms){3, 3, NULL, NULL}, 1, PLAIN, rising); /* one trial: nothing to test, the smallest wins */
     CHECK(out.result.index == 2 && out.result.n_evals == 3 && isnan(out.stderrs[0]));
+    CHECK(out.result.status == DC_RACE_POOL_EXHAUSTED && out.alive[0] && out.alive[1]);
     policy = (dc_policy){.risk = 0.02, .n_min = INT64_MAX, .fill = 1 << 30};
     run(&out, (dc_arms){3, 3, NULL, NULL}, 30, policy, rising);
-    CHECK(out.n_rounds == 1 && out.result.n_evals == 90);
+    CHECK(out.n_rounds == 1 && out.result.n_evals == 90 && out.result.status == DC_RACE_POOL_EXHAUSTED);
 }
 
 /* A round is raised to full multiples of fill, cut at caps and at the pool. */
@@ -310,6 +348,7 @@ int main(void)
     check_moderation_by_hand();
     check_anytime_and_gap_by_hand();
     check_ties();
+    check_the_end_of_the_pool();
     check_edges();
     check_rounds();
     check_prompts_of_classes();
