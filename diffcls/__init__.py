@@ -24,7 +24,7 @@ _HOME = {
     "Result": "result",
     "Results": "result",
     "ErrorTable": "tables",
-    "replay": "tables",
+    "replay": "replaying",
     "load": "models.registry",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -67,9 +67,10 @@ if TYPE_CHECKING:
     )
     from .models.registry import load
     from .policies import Fixed, Race, Staged
+    from .replaying import replay
     from .result import Result, Results
     from .schedule import Schedule
-    from .tables import ErrorTable, replay
+    from .tables import ErrorTable
     from .threads import get_num_threads, set_num_threads
 
 

@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,9 @@ from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+
+if TYPE_CHECKING:
+    from .tables import ErrorTable
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -78,7 +81,7 @@ def check_batch_size(batch_size: Any) -> int:
     return int(batch_size)
 
 
-def check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] | None:
+def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable) -> NDArray[np.float64] | None:
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):

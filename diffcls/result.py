@@ -165,9 +165,12 @@ _COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
 class Results(Sequence[Result]):
     """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first."""
 
-    def __init__(self, results: Sequence[Result], classes: Sequence[str]) -> None:
-        self._results = list(results)
+    def __init__(
+        self, results: Sequence[Result], classes: Sequence[str], *, stacked: Mapping[str, Any] | None = None
+    ) -> None:
+        self._results = list(results) if stacked is None else results
         self.classes = list(classes)
+        self._stacked = stacked or {}
 
     def __len__(self) -> int:
         return len(self._results)
@@ -184,17 +187,19 @@ class Results(Sequence[Result]):
     def __iter__(self) -> Iterator[Result]:
         return iter(self._results)
 
-    def _stack(self, name: str, dtype: Any) -> NDArray[Any]:
-        rows = [getattr(result, name) for result in self._results]
-        return np.array(rows, dtype).reshape(len(rows), *np.shape(rows[0]) if rows else (len(self.classes),))
+    def _stack(self, name: str, dtype: Any, *, by_class: bool = True) -> NDArray[Any]:
+        """(N, K), or (N,) of what an image has one of."""
+        rows = self._stacked[name] if name in self._stacked else [getattr(result, name) for result in self._results]
+        shape = (len(self), len(self.classes)) if by_class else (len(self),)
+        return np.array(rows, dtype).reshape(shape)
 
     @property
     def label(self) -> list[str]:
-        return [result.label for result in self._results]
+        return [self.classes[i] for i in self.index.tolist()]
 
     @property
     def index(self) -> NDArray[np.int64]:  # type: ignore[override]  # the winners, as in Result; not a search
-        return np.array([result.index for result in self._results], np.int64)
+        return self._stack("index", np.int64, by_class=False)
 
     @property
     def losses(self) -> Floats:
@@ -222,15 +227,15 @@ class Results(Sequence[Result]):
 
     @property
     def n_evals(self) -> NDArray[np.int64]:
-        return np.array([result.n_evals for result in self._results], np.int64)
+        return self._stack("n_evals", np.int64, by_class=False)
 
     @property
     def p_disagree(self) -> Floats:
-        return np.array([result.p_disagree for result in self._results], np.float64)
+        return self._stack("p_disagree", np.float64, by_class=False)
 
     @property
     def status(self) -> list[str]:
-        return [result.status for result in self._results]
+        return list(self._stacked["status"]) if self._stacked else [result.status for result in self._results]
 
     @property
     def trace(self) -> list[list[dict[str, int]]]:
@@ -280,8 +285,8 @@ def _pyarrow() -> Any:
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
-    """``softmax(log_prior - excess / temperature)``, (K,); a class without a trial gets 0."""
+    """``softmax(log_prior - excess / temperature)``, (K,) or (N, K); a class without a trial gets 0."""
     with np.errstate(over="ignore"):
         logits = np.where(np.isnan(excess), -np.inf, log_prior - excess / temperature)
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum(), np.float64)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float64)
