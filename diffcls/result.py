@@ -92,7 +92,7 @@ class Result:
             trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
             errors=errors,
             run=run,
-            warnings=list(warnings),
+            warnings=[*warnings, *_ties(race, classes)],
         )
 
     @property
@@ -282,6 +282,17 @@ def _pyarrow() -> Any:
     except ImportError:
         raise MissingExtraError("to_arrow needs pyarrow: pip install 'diffcls[results]'") from None
     return pyarrow
+
+
+def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
+    """A sentence when others have the very loss of the winner over all that it was asked."""
+    n = race["n_trials"]
+    tied = np.flatnonzero((race["excess"] == 0.0) & (n == n[race["index"]]))
+    if len(tied) < 2:
+        return []
+    names = ", ".join(repr(classes[i]) for i in tied[:5]) + (", ..." if len(tied) > 5 else "")
+    why = "; the denoiser seems to ignore its condition" if len(tied) == len(classes) else ""
+    return [f"{names} tie: equal losses over {n[race['index']]} trials, the first of them is the answer{why}"]
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
