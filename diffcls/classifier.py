@@ -32,7 +32,7 @@ from .options import (
     versions,
     with_device,
 )
-from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, lower
+from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
 from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
@@ -238,6 +238,7 @@ class Classifier:
             temperature=self.temperature,
             antithetic=self._noise_name == "antithetic",
             n_noise=None if self.noise is None else len(self.noise),
+            listed=is_list(policy),
             labels=None if labels is None else np.asarray(labels),
         )
         total = len(items) * shape[2] * len(self.arms.conditions)

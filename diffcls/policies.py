@@ -234,6 +234,13 @@ def lower(policy: Policy, terms: Terms) -> Lowered:
     return lowered
 
 
+def is_list(policy: Policy) -> bool:
+    """Its trials are given timesteps, which the weighting weighs; else they are drawn from a density."""
+    if isinstance(policy, Staged):
+        return not policy.nested
+    return isinstance(policy, Race) and isinstance(policy.timesteps, (list, tuple, range, np.ndarray))
+
+
 def every_trial() -> CorePolicy:
     """For the core: no class is dropped, whatever the trials."""
     return _core_policy()

@@ -121,24 +121,20 @@ def _same(a: Floats | None, b: Floats | None) -> bool:
 def _importance(table: ErrorTable, weights: Floats | None) -> Floats:
     """(S,) w(t) / q(t) of each of the table's trials, up to a factor.
 
-    A stored weight is ``w0(t) / q(t)`` for the table's own weighting w0.  Only a list of timesteps has trials where w0 is
-    0; a list is taken as it is, so there q is what it is at the others.
+    Of drawn trials the stored weight is ``w0(t) / q(t)`` for the table's own weighting w0, and the trials cover the schedule
+    where w0 is positive.  A list of timesteps is the whole of what is asked: its q is even.
     """
-    t, stored = table.timesteps, table.trials["weight"]
-    n = len(table.schedule)
-    w0 = np.ones(n) if table.weighting is None else table.weighting
+    t, n = table.timesteps, len(table.schedule)
     w = np.ones(n) if weights is None else weights
-    unseen = (w > 0) & (w0 == 0)
-    unseen[t] = False
-    if unseen.any():
-        raise InputError(
-            f"the weighting is positive at {unseen.sum()} timesteps where the table has no trial, first at "
-            f"{unseen.argmax()}: it was drawn under a weighting that is 0 there"
-        )
-    seen = w0[t] > 0
-    inverse_q = np.full(len(t), stored[seen][0] / w0[t][seen][0])
-    inverse_q[seen] = stored[seen] / w0[t][seen]
-    importance = np.asarray(w[t] * inverse_q, np.float64)
+    importance = np.asarray(w[t], np.float64)
+    if not table.listed and table.weighting is not None:
+        uncovered = (w > 0) & (table.weighting == 0)
+        if uncovered.any():
+            raise InputError(
+                f"the weighting is positive at {uncovered.sum()} timesteps where the table has no trial, first at "
+                f"{uncovered.argmax()}: it was drawn under a weighting that is 0 there"
+            )
+        importance *= table.trials["weight"] / table.weighting[t]
     if not importance.any():
         raise InputError(f"the weighting is 0 at every one of the table's {len(t)} trials")
     return importance

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core_types import Trials
-from .errors import InputError, MissingExtraError
+from .errors import DiffclsError, InputError, MissingExtraError
 from .schedule import Schedule
 from .tables import ErrorTable
 
@@ -107,6 +107,7 @@ def _describe(table: ErrorTable) -> dict[str, Any]:
         "temperature": table.temperature,
         "antithetic": table.antithetic,
         "n_noise": table.n_noise,
+        "listed": table.listed,
         "run": table.run,
     }
 
@@ -118,15 +119,14 @@ def load(path: PathLike) -> ErrorTable:
     """See `ErrorTable.load`."""
     name, content, batch, _ = _open(path)
     try:
-        errors, label = batch.column("errors").storage.values, batch.column("label")
         shape = (batch.num_rows, len(content["classes"]), len(content["trials"]["timestep"]))
-        if errors.null_count or len(errors) != shape[0] * shape[1] * shape[2]:
-            raise InputError(
-                f"{name} has {len(errors)} errors, must have {shape[0]} x {shape[1]} x {shape[2]} and no null"
-            )
-        return _build(content, errors.to_numpy(zero_copy_only=True).reshape(shape), label)
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{name} is a damaged error table ({type(error).__name__}: {error})") from None
+        values, label = batch.column("errors").storage.values, batch.column("label")
+        if len(values) != np.prod(shape) or values.null_count:
+            raise InputError(f"it has {len(values)} errors, must have {' x '.join(map(str, shape))} and no null")
+        return _build(content, values.to_numpy(zero_copy_only=True).reshape(shape), label)
+    except (KeyError, TypeError, AttributeError, OverflowError, ValueError) as error:
+        why = str(error) if isinstance(error, DiffclsError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{name} is a damaged error table ({why})") from None
 
 
 def _build(content: dict[str, Any], errors: NDArray[np.float64], label: Any) -> ErrorTable:
@@ -156,6 +156,7 @@ def _build(content: dict[str, Any], errors: NDArray[np.float64], label: Any) -> 
         temperature=float(content["temperature"]),
         antithetic=bool(content["antithetic"]),
         n_noise=content["n_noise"],
+        listed=bool(content["listed"]),
         labels=None if label.null_count == len(label) else label.to_numpy(zero_copy_only=True),
     )
 

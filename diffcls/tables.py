@@ -48,6 +48,8 @@ class ErrorTable:
     antithetic : bool
     n_noise : int or None
         Rows of a given noise array; None: noise is the counter-based stream.
+    listed : bool
+        The trials are a list of timesteps; else they were drawn from a density over the schedule.
     labels : (N,) int64 or None
         True class of each image, where it is known.
     """
@@ -63,13 +65,26 @@ class ErrorTable:
     temperature: float
     antithetic: bool
     n_noise: int | None
+    listed: bool
     labels: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.errors)
-        k, s = len(self.classes), len(self.trials["timestep"])
+        k, s, n = len(self.classes), len(self.trials["timestep"]), len(self.schedule)
         if len(shape) != 3 or shape[1:] != (k, s):
             raise ShapeError(f"errors has shape {shape}, must be (N, {k}, {s}): images, classes, trials")
+        for name, column in self.trials.items():
+            if np.shape(column) != (s,):
+                raise ShapeError(f"trials has {np.size(column)} of {name}, must have {s}")
+        for name, value, size in (
+            ("cost", self.cost, k),
+            ("log_prior", self.log_prior, k),
+            ("weighting", self.weighting, n),
+        ):
+            if value is not None and np.shape(value) != (size,):
+                raise ShapeError(f"{name} has shape {np.shape(value)}, must be ({size},)")
+        if s and self.timesteps.max() >= n:
+            raise InputError(f"a trial is at timestep {self.timesteps.max()}, the schedule has {n}")
         if self.labels is not None:
             object.__setattr__(self, "labels", check_labels(self.labels, shape[0], self.classes))
 
