@@ -42,12 +42,12 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
 }
-_MODULES = ("models", "ops", "plotting", "policies")
+_MODULES = ("ablation", "models", "ops", "plotting", "policies")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import models, ops, plotting, policies
+    from . import ablation, models, ops, plotting, policies
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (

@@ -73,7 +73,7 @@ class ErrorTable:
         k, s, n = len(self.classes), len(self.trials["timestep"]), len(self.schedule)
         if len(shape) != 3 or shape[1:] != (k, s):
             raise ShapeError(f"errors has shape {shape}, must be (N, {k}, {s}): images, classes, trials")
-        for name, column in self.trials.items():
+        for name, column in cast("dict[str, NDArray[Any]]", self.trials).items():
             if np.shape(column) != (s,):
                 raise ShapeError(f"trials has {np.size(column)} of {name}, must have {s}")
         for name, value, size in (

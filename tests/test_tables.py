@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffcls
-from diffcls import ErrorTable, Fixed, FingerprintMismatchError, Race, Staged
+from diffcls import ErrorTable, FingerprintMismatchError, Fixed, Race, Staged
 from diffcls.tables import check_labels
 
 pa = pytest.importorskip("pyarrow")

@@ -24,17 +24,11 @@ from numpy.typing import NDArray
 
 import diffcls
 
+from ..ablation import wilson
 from . import data, pictures
 from .export import HERE, NAME, write_atomically
 
 Part = dict[str, Any]
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    z, p = 1.959964, right / n
-    centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n)))
 
 
 def score(classifier: diffcls.Classifier, images: Iterable[Any], labels: NDArray[np.int64]) -> Part:
