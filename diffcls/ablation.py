@@ -129,7 +129,7 @@ def ablate(
     -------
     list of dict
         ablation, setting; n; n_trials; accuracy, accuracy_low, accuracy_high and nll (mean negative log likelihood of the
-        true class), None without labels; agreement (of the answer with the baseline's), agreement_low, agreement_high.
+        true class; a vote has none), None without labels; agreement (of the answer with the baseline's), agreement_low, agreement_high.
         The answer is the class of smallest loss, of most votes (aggregate), of the largest probability (priors).
 
     Raises
@@ -145,7 +145,7 @@ def ablate(
 
     def add(ablation: str, setting: str, results: Results, answer: NDArray[np.int64] | None = None) -> None:
         index = results.index if answer is None else answer
-        nll = None if truth is None else _nll(results.probabilities, truth)
+        nll = None if truth is None or ablation == "aggregate" else _nll(results.probabilities, truth)
         rows.append(
             {
                 "ablation": ablation,
