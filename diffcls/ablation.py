@@ -47,7 +47,8 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson, 1927)."""
     z, p = 1.959964, right / n
     centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (float((centre - spread) / (1 + z * z / n)), float((centre + spread) / (1 + z * z / n)))
+    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def sweep(

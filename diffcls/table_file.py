@@ -183,7 +183,7 @@ def _open(path: PathLike) -> tuple[str, dict[str, Any], Any, Any]:
             raise InputError(f"{name} has {reader.num_record_batches} record batches, an error table has one")
         batch = reader.get_batch(0)
         batch.validate()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{name} is cut short or damaged ({str(error).splitlines()[0]})") from None
     return str(name), content, batch, source
 

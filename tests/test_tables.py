@@ -1,6 +1,7 @@
 """Error tables on disk, their selections and their fingerprint."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -176,6 +177,31 @@ def test_what_is_not_a_table(table, tmp_path, damage, message):
     with pytest.raises(ValueError, match=message) as caught:
         ErrorTable.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_flipped_bytes_are_read_or_refused(table, rng, tmp_path):
+    """Whatever a file holds: a table, or one sentence."""
+    path, refused = tmp_path / "t.arrow", 0
+    table.save(path)
+    content = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(content)
+        for position in rng.integers(len(content), size=3):
+            damaged[position] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            diffcls.replay(ErrorTable.load(path))
+        except diffcls.DiffclsError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert 50 < refused < 300
+
+
+def test_the_missing_extra_is_named(table, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for call in (lambda: table.save(tmp_path / "t"), lambda: ErrorTable.load(tmp_path / "t")):
+        with pytest.raises(diffcls.MissingExtraError, match=r"diffcls\[results\]"):
+            call()
 
 
 def test_files_that_are_not_there(tmp_path):
