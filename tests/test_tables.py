@@ -33,7 +33,7 @@ def same(a, b):
         assert getattr(a, name) == getattr(b, name), name
     for name in ("alpha", "sigma", "time"):
         np.testing.assert_array_equal(getattr(a.schedule, name), getattr(b.schedule, name), err_msg=name)
-    assert a.schedule.is_discrete == b.schedule.is_discrete
+    assert (a.schedule.is_discrete, a.schedule.sigma_data) == (b.schedule.is_discrete, b.schedule.sigma_data)
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------
@@ -53,14 +53,13 @@ def test_a_file_holds_everything(gaussian, rng, tmp_path):
         same(ErrorTable.load(tmp_path / "a table", classifier=classifier), table)
 
 
-def test_a_flow_schedule_survives(rng, tmp_path):
-    schedule = diffcls.Schedule.flow(50, shift=3.0)
+@pytest.mark.parametrize(
+    ("schedule", "prediction_type"),
+    [(diffcls.Schedule.flow(50, shift=3.0), "flow_prediction"), (diffcls.Schedule.edm([0.1, 1.0, 9.0], 0.7), "edm")],
+)
+def test_other_schedules_survive(schedule, prediction_type, rng, tmp_path):
     model = diffcls.Denoiser(
-        lambda x, t, c: x * 0 + c[:, None],
-        shape=(3,),
-        schedule=schedule,
-        n_classes=2,
-        prediction_type="flow_prediction",
+        lambda x, t, c: x * 0 + c[:, None], shape=(3,), schedule=schedule, n_classes=2, prediction_type=prediction_type
     )
     table = diffcls.Classifier(model).error_table(rng.random((2, 3)), n_samples=9)
     table.save(tmp_path / "t.arrow")
