@@ -21,10 +21,18 @@ _HOME = {
     "Race": "policies",
     "Staged": "policies",
     "Fixed": "policies",
+    "protocol": "protocols",
+    "PublishedProtocol": "protocols",
     "Result": "result",
     "Results": "result",
     "ErrorTable": "tables",
     "replay": "replaying",
+    "fit_temperature": "temperature",
+    "Calibration": "temperature",
+    "reliability_curve": "reliability",
+    "ReliabilityCurve": "reliability",
+    "risk_coverage_curve": "selective",
+    "RiskCoverageCurve": "selective",
     "load": "models.registry",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -43,6 +51,8 @@ _HOME = {
     "OutOfWorldWarning": "errors",
 }
 _MODULES = ("ablation", "models", "ops", "plotting", "policies")
+_EXTRAS = ("sklearn",)
+"""Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -67,15 +77,19 @@ if TYPE_CHECKING:
     )
     from .models.registry import load
     from .policies import Fixed, Race, Staged
+    from .protocols import PublishedProtocol, protocol
+    from .reliability import ReliabilityCurve, reliability_curve
     from .replaying import replay
     from .result import Result, Results
     from .schedule import Schedule
+    from .selective import RiskCoverageCurve, risk_coverage_curve
     from .tables import ErrorTable
+    from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return importlib.import_module(f".{name}", __name__)
     if name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
@@ -85,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_EXTRAS})

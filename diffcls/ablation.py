@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import InputError
 from .fingerprint import check_same
 from .policies import Policy
+from .reliability import wilson
 from .replaying import replay
 from .result import Results
 from .tables import ErrorTable, check_labels
@@ -41,14 +42,6 @@ FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 MAY_DIFFER = ("loss", "noise", "seed", "pool", "temperature", "conditions")
 """Parts of the fingerprint that a variant may change: same model, schedule, classes and preparation."""
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927)."""
-    z, p = 1.959964, right / n
-    centre, spread = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((centre + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def sweep(
@@ -197,7 +190,7 @@ def _share(name: str, hits: NDArray[np.bool_] | None) -> Row:
     if hits is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     low, high = wilson(int(hits.sum()), len(hits))
-    return {name: float(hits.mean()), f"{name}_low": low, f"{name}_high": high}
+    return {name: float(hits.mean()), f"{name}_low": max(0.0, float(low)), f"{name}_high": min(1.0, float(high))}
 
 
 def _nll(p: Floats, truth: NDArray[np.int64]) -> float:

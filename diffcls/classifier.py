@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, is_dataclass
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, table_file
-from .core_types import RaceResult
-from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError
+from .core_types import RaceResult, Trials
+from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError, warn_caller
 from .fingerprint import fingerprint
 from .images import split
 from .models.registry import load
@@ -24,10 +23,12 @@ from .options import (
     check_loss,
     check_noise,
     check_policy,
+    check_pool_temperature,
     check_priors,
     check_seed,
     check_temperature,
     check_weighting,
+    describe_calibration,
     split_x_start,
     versions,
     with_device,
@@ -37,6 +38,7 @@ from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
 from .tables import ErrorTable
+from .temperature import Calibration
 from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
@@ -56,7 +58,7 @@ def classify(
     loss: str = "l2",
     weighting: Any = None,
     priors: Any = None,
-    temperature: float | None = None,
+    temperature: float | Calibration | None = None,
     noise: Any = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -88,8 +90,10 @@ def classify(
     weighting : None, "uniform" or (T,) array
         Over timesteps.  None: the model's own where it has one, else uniform.
     priors : None, (K,) array or mapping of label to number
-    temperature : float or None
-        Of the probabilities.  None: the model's fitted one where it has one, else 1.
+    temperature : float, Calibration or None
+        Of the probabilities: a number, or what `fit_temperature` found (its biases are added to the log priors).  None:
+        the model's fitted one where it has one, else 1.  `Result.calibrated` says whether it was fitted to losses like
+        these.
     noise : None, "antithetic" or array (n, *shape)
         None: the counter-based stream of `seed`.  With an array trial i uses row i.
     seed : int
@@ -146,7 +150,7 @@ class Classifier:
         loss: str = "l2",
         weighting: Any = None,
         priors: Any = None,
-        temperature: float | None = None,
+        temperature: float | Calibration | None = None,
         noise: Any = None,
         seed: int = 0,
         batch_size: int | None = None,
@@ -162,16 +166,31 @@ class Classifier:
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
         self.weighting = check_weighting(weighting, self.denoiser)
         self.log_prior = check_priors(priors, self.classes)
-        self.temperature = check_temperature(self.denoiser.temperature if temperature is None else temperature)
+        calibration = temperature if isinstance(temperature, Calibration) else None
+        self.temperature = check_temperature(temperature, self.denoiser)
+        self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
+        fitted_by_model = temperature is None and self.denoiser.temperature is not None
+        self.calibration = "model" if fitted_by_model and weighting is None and loss == "l2" else calibration
         self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
         self._entry = self.denoiser.entry()
         self._lowered = self._lower(self.policy)
         self._run = self._describe(templates)
+        if calibration is not None:
+            calibration.check(self._run)
+            self.log_prior = self.log_prior + calibration.log_bias(self.classes)
 
     def __repr__(self) -> str:
         return f"Classifier({self.denoiser.name!r}, {len(self.classes)} classes, {self.policy})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the core's handle on the model: a classifier may be sent to other processes where its denoiser may."""
+        return {name: value for name, value in self.__dict__.items() if name != "_entry"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._entry = self.denoiser.entry()
 
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
@@ -254,6 +273,11 @@ class Classifier:
         """Evaluations that one picture can cost at most: the whole pool."""
         return len(self._lowered.trials["timestep"]) * len(self.arms.conditions)
 
+    @property
+    def trials(self) -> Trials:
+        """The pool, in the order in which it is evaluated: timestep, noise_index, eps_sign, weight, each (S,)."""
+        return self._lowered.trials
+
     # ---- below the surface -------------------------------------------------------------------------------------------
 
     def _lower(self, policy: Policy) -> Lowered:
@@ -290,7 +314,7 @@ class Classifier:
             class_of_arm=self.arms.class_of_arm,
             condition_offset=self.arms.offset,
             conditions=self.arms.conditions,
-            pool_temperature=self.temperature if self.pool == "logmeanexp" else 0.0,
+            pool_temperature=self.pool_temperature or 0.0,
             trials=lowered.trials,
             policy=lowered.policy,
             loss=self.loss,
@@ -306,9 +330,9 @@ class Classifier:
     def _classify(
         self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
     ) -> Iterator[Result]:
-        loop = self.make_loop(lowered, report, keep_errors=keep_errors)
+        loop = self.make_loop(lowered, report, keep_errors=keep_errors or self.denoiser.world is not None)
         source, exhausted = iter(images), False
-        prepared: dict[int, Any] = {}
+        encoded: dict[int, tuple[NDArray[np.float32], Any]] = {}
         done: dict[int, Result] = {}
         n_added = n_given = 0
         while not exhausted or n_given < n_added:
@@ -317,13 +341,13 @@ class Classifier:
                 if image is _END:
                     exhausted = True
                     break
-                x_start, prepared[n_added] = self._encode(image, n_added)
-                loop.add(x_start, n_added)
+                encoded[n_added] = self._encode(image, n_added)
+                loop.add(encoded[n_added][0], n_added)
                 n_added += 1
             finished = self._advance(loop, drain=exhausted)
             if finished is not None:
                 tag, race = finished
-                done[tag] = self._result(race, prepared.pop(tag))
+                done[tag] = self._result(race, *encoded.pop(tag), lowered.trials, keep_errors=keep_errors)
             while n_given in done:
                 yield done.pop(n_given)
                 n_given += 1
@@ -350,34 +374,60 @@ class Classifier:
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
         return np.ascontiguousarray(x_start, np.float32), preparation
 
-    def _result(self, race: RaceResult, preparation: Any) -> Result:
-        told = self.denoiser.judge(float(race["losses"][race["index"]]))
+    def _result(
+        self, race: RaceResult, x_start: NDArray[np.float32], preparation: Any, trials: Trials, *, keep_errors: bool
+    ) -> Result:
+        told = self._judge(race, x_start, trials)
         if told is not None:
-            warnings.warn(told, OutOfWorldWarning, stacklevel=2)
+            message = f"a picture is unlike what {self.denoiser.name!r} was trained on: the answer means little"
+            warn_caller(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning)
         done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
-        errors = race["errors"]
         return Result.from_race(
             race,
             classes=self.classes,
             log_prior=self.log_prior,
             temperature=self.temperature,
             run=self._run if done is None else {**self._run, "preparation": done},
-            errors=None if errors is None else self._errors_by_class(errors),
+            errors=self._errors_by_class(race["errors"], trials) if keep_errors else None,
             warnings=[] if told is None else [told],
         )
 
-    def _errors_by_class(self, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(K, S): of the prompt that got furthest, then of the one with the smallest mean."""
+    def _judge(self, race: RaceResult, x_start: NDArray[np.float32], trials: Trials) -> str | None:
+        """What to say of a picture that is unlike the winner's training pictures.
+
+        None also where that can not be told: another loss than L2, a winner that pools several classes of the model,
+        too few trials.
+        """
+        world, errors = self.denoiser.world, race["errors"]
+        if world is None or errors is None or self.loss != "l2":
+            return None
+        arm = self._best_arms(errors, trials)[race["index"]]
+        asked = self.arms.conditions[self.arms.offset[arm] : self.arms.offset[arm + 1]]
+        if len(asked) > 1:
+            return None
+        score = world.score(errors[arm], trials["timestep"], x_start, int(asked[0]))
+        if score is None or score >= world.threshold:
+            return None
+        return (
+            f"the picture is unlike what {self.denoiser.name!r} was trained on as "
+            f"{self.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own "
+            f"pictures stay above {world.threshold:.3g}): the answer means little"
+        )
+
+    def _errors_by_class(self, errors: NDArray[np.float64] | None, trials: Trials) -> NDArray[np.float64] | None:
+        """(K, S): of each class's best arm."""
+        return None if errors is None else errors[self._best_arms(errors, trials)]
+
+    def _best_arms(self, errors: NDArray[np.float64], trials: Trials) -> list[int]:
+        """(K,): of a class's prompts the one that got furthest, then the one with the smallest mean."""
         if len(errors) == len(self.classes):
-            return errors
-        weight = self._lowered.trials["weight"]
+            return list(range(len(errors)))
         n = np.isfinite(errors).sum(axis=1)
-        mean = np.nansum(errors * weight, axis=1) / np.maximum(n, 1)
-        best = [
-            min(np.flatnonzero(self.arms.class_of_arm == c), key=lambda arm: (-n[arm], mean[arm], arm))
+        mean = np.nansum(errors * trials["weight"], axis=1) / np.maximum(n, 1)
+        return [
+            min((int(arm) for arm in np.flatnonzero(self.arms.class_of_arm == c)), key=lambda arm: (-n[arm], mean[arm]))
             for c in range(len(self.classes))
         ]
-        return errors[best]
 
     def _describe(self, templates: Templates) -> dict[str, Any]:
         denoiser, cpu = self.denoiser, backend()
@@ -393,12 +443,16 @@ class Classifier:
             "policy": describe(self.policy),
             "loss": self.loss,
             "weighting": weighting,
+            "priors": np.exp(self.log_prior).tolist() if self.log_prior.any() else None,
             "temperature": self.temperature,
+            "pool_temperature": self.pool_temperature,
+            "calibration": describe_calibration(self.calibration),
             "noise": self._noise_name,
             "seed": self.seed,
             "preparation": denoiser.preparation,
             "batch_size": self.batch_size,
             "device": "cpu",
+            "dtype": "float32" if denoiser.dtype is None else str(denoiser.dtype).removeprefix("torch."),
             "simd": cpu.simd,
             "threads": cpu.n_threads,
             "versions": versions(),

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .errors import DTypeError, InputError, MissingExtraError, ShapeError
 from .schedule import Schedule
+from .world import World
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
 Conditions = Any  # an array or a mapping of arrays, first axis K
@@ -43,7 +44,8 @@ class Denoiser:
     framework : {"numpy", "torch", "cupy", "jax"} or None
         What `predict` takes and gives.  None: torch for an ``nn.Module``, else numpy.
     device, dtype
-        Of the tensors that `predict` is given (torch, cupy, jax).
+        Of the tensors that `predict` is given (torch, cupy, jax); `t` stays as it is.  dtype: the framework's own or its
+        name, "float16".
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
     name : str or None
@@ -91,20 +93,21 @@ class Denoiser:
     # What an embedded model knows beside the facts above.
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None
-
-    def judge(self, loss: float) -> str | None:
-        """A warning when the winner's loss says that the picture is outside the model's world."""
-        return None
+    world: World | None = None
 
     def __repr__(self) -> str:
         return (
             f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "
             f"{self.framework}, {self.schedule!r})"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
+        """Itself: facts do not change, and scikit-learn's `clone` must not copy a model's weights."""
+        return self
 
     def entry(self) -> _core.DiT | Call:
         """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
@@ -192,7 +195,7 @@ def _numpy_call(denoiser: Denoiser) -> Call:
 
 def _torch_call(denoiser: Denoiser) -> Call:
     torch = _framework_module("torch")
-    device = denoiser.device
+    device, dtype = denoiser.device, _torch_dtype(torch, denoiser.dtype)
     parameters = getattr(denoiser.predict, "parameters", None)
     if device is None and parameters is not None:
         device = next((parameter.device for parameter in parameters()), None)
@@ -205,14 +208,22 @@ def _torch_call(denoiser: Denoiser) -> Call:
         x_t: NDArray[np.float32], timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
     ) -> Any:
         x, t, ids = torch.from_numpy(x_t), torch.from_numpy(denoiser.time_of(time)), torch.from_numpy(condition)
-        if device is not None or denoiser.dtype is not None:
-            x, t, ids = x.to(device=device, dtype=denoiser.dtype), t.to(device), ids.to(device)
+        if device is not None or dtype is not None:
+            x, t, ids = x.to(device=device, dtype=dtype), t.to(device), ids.to(device)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
         with torch.no_grad(), _evaluating(denoiser.predict):
             prediction = denoiser.predict(x, t, cond)
         return prediction if host or not hasattr(prediction, "cpu") else prediction.cpu()
 
     return call
+
+
+def _torch_dtype(torch: Any, dtype: Any) -> Any:
+    """A floating torch.dtype, given as itself or by its name; None stays None."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is None or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise DTypeError(f"dtype is {dtype!r}, must be a floating torch.dtype or its name, such as 'float16'")
 
 
 def _evaluating(predict: Any) -> AbstractContextManager[Any]:

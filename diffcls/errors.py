@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class DiffclsError(Exception):
     """Root of everything that diffcls raises on purpose."""
@@ -64,4 +67,16 @@ class FingerprintMismatchError(DiffclsError, ValueError):
 
 
 class OutOfWorldWarning(UserWarning):
-    """The picture is unlike anything the model was trained on."""
+    """The picture is unlike what the model was trained on.
+
+    Its text is the same for all pictures of a model, so that Python's default filter shows it once.
+    """
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """`warnings.warn` at the nearest line outside this package, through generators too."""
+    level, frame = 2, sys._getframe(1)
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -38,7 +38,7 @@ def fingerprint(classifier: Classifier) -> Fingerprint:
         "pool": classifier.pool,
     }
     if classifier.pool == "logmeanexp":
-        parts["temperature"] = repr(classifier.temperature)
+        parts["temperature"] = repr(classifier.pool_temperature)
     return parts
 
 

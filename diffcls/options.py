@@ -15,6 +15,7 @@ from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .temperature import Calibration
 
 if TYPE_CHECKING:
     from .tables import ErrorTable
@@ -29,7 +30,7 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
     if denoiser.framework == "numpy":
         if device is not None and str(device) != "cpu":
             raise DeviceError(f"device is {device!r}, this model computes on the CPU")
-        if dtype is not None and np.dtype(dtype) != np.float32:
+        if dtype is not None and not _is_float32(dtype):
             raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
         return denoiser
     copy = object.__new__(type(denoiser))
@@ -37,6 +38,13 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
     copy.device = denoiser.device if device is None else device
     copy.dtype = denoiser.dtype if dtype is None else dtype
     return copy
+
+
+def _is_float32(dtype: Any) -> bool:
+    try:
+        return bool(np.dtype(dtype) == np.float32)
+    except TypeError:  # another framework's
+        return str(dtype) == "torch.float32"
 
 
 def split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
@@ -110,12 +118,37 @@ def check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[s
     return np.asarray(np.log(values / values.sum()), np.float64)
 
 
-def check_temperature(temperature: Any) -> float:
+def check_temperature(temperature: Any, denoiser: Denoiser | ErrorTable) -> float:
+    if temperature is None:
+        temperature = 1.0 if denoiser.temperature is None else denoiser.temperature
+    if isinstance(temperature, Calibration):
+        temperature = temperature.temperature
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float, np.floating)):
-        raise DTypeError(f"temperature is {temperature!r}, must be a number")
+        raise DTypeError(f"temperature is {temperature!r}, must be a number or a diffcls.Calibration")
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"temperature is {temperature}, must be positive")
     return float(temperature)
+
+
+def check_pool_temperature(pool: str, temperature: float, calibration: Calibration | None) -> float | None:
+    """Of pool="logmeanexp": the temperature, but a calibration's losses were pooled before it was known."""
+    if pool != "logmeanexp":
+        return None
+    was = (
+        None if calibration is None or calibration.fingerprint is None else calibration.fingerprint["pool_temperature"]
+    )
+    return temperature if was is None else float(was)
+
+
+def describe_calibration(calibration: Calibration | str | None) -> dict[str, Any] | None:
+    """For the run record: who fitted the temperature, if anyone, and under which policy."""
+    if calibration is None:
+        return None
+    if isinstance(calibration, str):
+        return {"source": calibration}
+    policy = None if calibration.fingerprint is None else calibration.fingerprint["policy"]
+    bias = None if calibration.bias is None else calibration.bias.tolist()
+    return {"source": "fit_temperature", "n_images": calibration.n_images, "bias": bias, "policy": policy}
 
 
 def check_noise(noise: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32] | None, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import MissingExtraError
+from .reliability import ReliabilityCurve, reliability_curve
 from .result import Result
+from .selective import RiskCoverageCurve, risk_coverage_curve
 
 # Okabe and Ito's colours: told apart by the colour-blind and in print
 WINNER, OTHERS, DROPPED = "#0072B2", "#E69F00", "#999999"
@@ -131,6 +133,127 @@ def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> N
     figure.suptitle("classes alive against denoiser evaluations; a wrong answer is orange", fontsize=10)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+class ReliabilityDisplay:
+    """Reliability diagram: how often answers are right, by the probability that they claim.
+
+    Parameters
+    ----------
+    curve : ReliabilityCurve
+
+    Attributes
+    ----------
+    ax_, figure_ : after `plot`
+    """
+
+    def __init__(self, curve: ReliabilityCurve) -> None:
+        self.curve = curve
+        self.ax_: Any = None
+        self.figure_: Any = None
+
+    @classmethod
+    def from_results(
+        cls, results: Any, labels: ArrayLike, *, ax: Any = None, name: str | None = None, **options: Any
+    ) -> ReliabilityDisplay:
+        """Of labelled results, drawn; `options` are those of `reliability_curve`."""
+        return cls(reliability_curve(results, labels, **options)).plot(ax=ax, name=name)
+
+    def plot(self, ax: Any = None, *, name: str | None = None, histogram: bool = True) -> ReliabilityDisplay:
+        """Share of right answers with its interval in each bin; a calibrated classifier's points lie on the diagonal.
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+        name : str or None
+            Put before the calibration error in the legend.
+        histogram : bool
+            Share of pictures in each bin, as grey bars from the lower border (same axis: their heights sum to 1).
+        """
+        if ax is None:
+            _, ax = _pyplot().subplots(figsize=(4.5, 4.5), layout="constrained")
+        curve, full = self.curve, self.curve.count > 0
+        if histogram:
+            share, width = curve.count / curve.count.sum(), np.diff(curve.edges)
+            ax.bar(
+                curve.edges[:-1],
+                share,
+                width,
+                align="edge",
+                color="#DDDDDD",
+                edgecolor="white",
+                label="share of pictures",
+            )
+        ax.plot([0, 1], [0, 1], ":", color=DROPPED, label="calibrated")
+        spread = [curve.accuracy - curve.accuracy_low, curve.accuracy_high - curve.accuracy]
+        low, high = curve.ece_interval
+        bins = {"uniform": "equal width", "quantile": "equal mass"}[curve.strategy]
+        label = f"{name}: " if name else ""
+        label += f"ECE {curve.ece:.3f} ({low:.3f} to {high:.3f}; {curve.ece_if_calibrated:.3f} by chance)\n"
+        label += f"{len(curve.count)} bins of {bins}"
+        ax.errorbar(
+            curve.confidence[full], curve.accuracy[full], [np.maximum(side[full], 0) for side in spread],
+            fmt="o-", color=WINNER, markersize=4, capsize=2, linewidth=1, label=label,
+        )  # fmt: skip
+        ax.set(xlabel="probability of the answer", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
+        ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # above: it hides no point
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+class RiskCoverageDisplay:
+    """Selective prediction: error among the surest answers, against the share that is answered.
+
+    Parameters
+    ----------
+    curve : RiskCoverageCurve
+
+    Attributes
+    ----------
+    ax_, figure_ : after `plot`
+    """
+
+    def __init__(self, curve: RiskCoverageCurve) -> None:
+        self.curve = curve
+        self.ax_: Any = None
+        self.figure_: Any = None
+
+    @classmethod
+    def from_results(
+        cls, results: Any, labels: ArrayLike, *, ax: Any = None, name: str | None = None, **options: Any
+    ) -> RiskCoverageDisplay:
+        """Of labelled results, drawn; `options` are those of `risk_coverage_curve`."""
+        return cls(risk_coverage_curve(results, labels, **options)).plot(ax=ax, name=name)
+
+    def plot(self, ax: Any = None, *, name: str | None = None, references: bool = True) -> RiskCoverageDisplay:
+        """The curve; with `references` also that of a random order and of the best one.
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+        name : str or None
+            Put before the area in the legend.
+        references : bool
+        """
+        if ax is None:
+            _, ax = _pyplot().subplots(figsize=(5, 3.5), layout="constrained")
+        curve = self.curve
+        low, high = curve.aurc_interval
+        label = f"{name}: " if name else ""
+        ax.plot(
+            curve.coverage, curve.risk, color=WINNER, linewidth=2,
+            label=label + f"AURC {curve.aurc:.4f} ({low:.4f} to {high:.4f})",
+        )  # fmt: skip
+        if references:
+            ax.plot([0, 1], [curve.risk[-1]] * 2, ":", color=DROPPED, label="random order")
+            ax.plot(curve.coverage, curve.best_risk, "--", color=OTHERS, label="best order")
+        ax.set(xlabel="coverage: share of pictures answered", ylabel="risk: share of wrong answers", xlim=(0, 1))
+        ax.set_ylim(bottom=0)
+        ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # above: it hides no point
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
 
 
 def _pyplot() -> Any:

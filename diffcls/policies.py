@@ -181,7 +181,13 @@ class Staged:
         Noises at each timestep.
     nested : bool
         True: stages read prefixes of one low-discrepancy sequence, so counts are what they say.  False: the published
-        code's grids, in its order.  They do not nest, so a stage evaluates more than ``n_samples`` says.
+        code's grids, in its order.  They do not nest, so a stage evaluates more than ``n_samples`` says; where a count
+        does not divide the largest, or the largest does not divide the schedule, the noisy end is left out.
+
+    Notes
+    -----
+    Survivors are counted in classes, however many prompts a class has (the published code counts prompts: to have that,
+    make every prompt a class of its own).  Where fewer classes are left than ``to_keep``, all of them stay.
     """
 
     n_samples: Sequence[int]
@@ -211,7 +217,10 @@ class Staged:
             trials = _core.trials_list(
                 timesteps, terms.n_timesteps, weighting=terms.weighting, antithetic=terms.antithetic
             )
-        return Lowered(trials, _core_policy(caps=list(zip(ends.tolist(), self.to_keep, strict=True))))
+        caps: dict[int, int] = {}  # a published stage may add no trial: then it only cuts once more
+        for end, keep in zip(ends.tolist(), self.to_keep, strict=True):
+            caps[end] = min(keep, caps.get(end, keep))
+        return Lowered(trials, _core_policy(caps=list(caps.items())))
 
 
 Policy = Race | Fixed | Staged
@@ -255,21 +264,22 @@ _PAPER: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "flowers": ((20, 50, 100, 500), (20, 10, 5, 1)),
     "objectnet": ((50, 100, 500, 1000), (25, 10, 5, 1)),
     "imagenet": ((50, 100, 500, 1000), (500, 50, 10, 1)),
+    "dit": ((250,), (1,)),
 }
 
 
-def paper(name: str) -> Staged | Fixed:
-    """The paper's setting for a data set, with the published grids; "dit": every class at 250 timesteps.
+def paper(name: str) -> Staged:
+    """The paper's policy for a data set, on the published grids; "dit": every class at timesteps 2, 6, ..., 998.
+
+    Templates, loss and the other facts of the setting: `diffcls.protocol`.
 
     Raises
     ------
     ValueError
         No such setting.
     """
-    if name == "dit":
-        return Fixed(250)
     if name not in _PAPER:
-        raise InputError(f"the paper has no setting {name!r}; there are {', '.join(_PAPER)} and dit")
+        raise InputError(f"the paper has no setting {name!r}; there are {', '.join(_PAPER)}")
     n_samples, to_keep = _PAPER[name]
     return Staged(n_samples, to_keep, nested=False)
 

@@ -70,7 +70,11 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
 def _by_class(denoiser: Denoiser, prompts: Any) -> dict[str, list[Any]]:
     """Label to its prompts."""
     if prompts is None:
-        return {name: [index] for index, name in enumerate(denoiser.class_names)}
+        named = {name: [index] for index, name in enumerate(denoiser.class_names)}
+        if len(named) < denoiser.n_classes:
+            doubled = next(name for i, name in enumerate(denoiser.class_names) if named[name] != [i])
+            raise InputError(f"two of the model's classes are named {doubled!r}; give a mapping of labels to class ids")
+        return named
     if isinstance(prompts, Mapping):
         asked = {str(label): _as_list(value) for label, value in prompts.items()}
         for label, words in asked.items():
@@ -124,14 +128,14 @@ def _apply(templates: list[Template], word: Any) -> list[Any]:
 
 
 def _vocabulary(denoiser: Denoiser) -> dict[str, list[int]]:
-    """Lower-case word to the ids it may mean; a class's own name means that class alone."""
+    """Lower-case word to the ids it may mean; a class's own name is not a synonym of another."""
     known: dict[str, list[int]] = {}
+    own: dict[str, list[int]] = {}
     for index, name in enumerate(denoiser.class_names):
+        own.setdefault(name.casefold(), []).append(index)
         for word in denoiser.synonyms.get(name, ()):
             known.setdefault(word.casefold(), []).append(index)
-    for index, name in enumerate(denoiser.class_names):
-        known[name.casefold()] = [index]
-    return known
+    return known | own
 
 
 def _look_up(denoiser: Denoiser, known: dict[str, list[int]], word: Any) -> int:
@@ -142,6 +146,8 @@ def _look_up(denoiser: Denoiser, known: dict[str, list[int]], word: Any) -> int:
         return ids[0]
     names = denoiser.class_names
     if ids:
+        if len({names[i] for i in ids}) == 1:
+            raise UnknownClassError(f"{word!r} is the name of classes {', '.join(map(str, ids))}; say which id")
         raise UnknownClassError(f"{word!r} may mean {', '.join(repr(names[i]) for i in ids)}; say which")
     shown = ", ".join(names[:24]) + (", ..." if len(names) > 24 else "")
     raise UnknownClassError(

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .core_types import RaceResult, ReplayResult, Trials
 from .errors import InputError
-from .options import check_policy, check_priors, check_temperature, check_weighting
+from .options import check_policy, check_priors, check_temperature, check_weighting, describe_calibration
 from .policies import Lowered, Policy, describe, every_trial, lower
 from .result import Result, Results, probabilities
 from .tables import ErrorTable
+from .temperature import Calibration
 from .threads import backend
 
 Floats = NDArray[np.float64]
@@ -26,7 +27,7 @@ def replay(
     *,
     weighting: Any = None,
     priors: ArrayLike | dict[str, float] | None = None,
-    temperature: float | None = None,
+    temperature: float | Calibration | None = None,
 ) -> Results:
     """What `policy` would have decided, from the table's errors; no denoiser is asked.
 
@@ -45,11 +46,13 @@ def replay(
         from: the same expected loss, with another variance than a live run has.
     priors : None, (K,) array or mapping of label to number
         None: the table's own.
-    temperature : float or None
+    temperature : float, Calibration or None
         None: the table's own.
 
     Raises
     ------
+    FingerprintMismatchError
+        The calibration was fitted under other settings.
     ValueError
         The policy makes a trial, or the weighting needs a timestep, that the table does not have; or an error that the
         race needs is not finite.
@@ -57,16 +60,22 @@ def replay(
     if policy is not None:
         check_policy(policy)
     changes: dict[str, Any] = {} if policy is None else {"policy": describe(policy)}
-    log_prior = table.log_prior
-    if priors is not None:
-        log_prior = check_priors(priors, table.classes)
-        changes["priors"] = np.exp(log_prior).tolist()
-    if temperature is not None:
-        changes["temperature"] = temperature = check_temperature(temperature)
-        if table.run.get("pool") == "logmeanexp" and temperature != table.temperature:
-            raise InputError(
-                f"temperature is {temperature}, but the table's prompts were pooled by 'logmeanexp' at {table.temperature}"
-            )
+    log_prior, calibration = table.log_prior, temperature if isinstance(temperature, Calibration) else None
+    if priors is not None or temperature is not None:
+        bias = _own_bias(table)
+        own = log_prior - bias
+        if priors is not None:
+            own = check_priors(priors, table.classes)
+            changes["priors"] = np.exp(own).tolist()
+        if temperature is not None:
+            bias = np.zeros(len(own)) if calibration is None else calibration.log_bias(table.classes)
+        log_prior = own + bias
+    value = table.temperature if temperature is None else check_temperature(temperature, table)
+    pooled = table.run.get("pool_temperature")
+    if calibration is None and pooled is not None and temperature is not None and value != pooled:
+        raise InputError(f"temperature is {value}, but the table's prompts were pooled by 'logmeanexp' at {pooled}")
+    if temperature is not None or weighting is not None:  # what the table's own was fitted to is no longer the case
+        changes |= {"temperature": value, "calibration": describe_calibration(calibration)}
     weights = table.weighting
     if weighting is not None:
         weights = check_weighting(weighting, table)
@@ -82,9 +91,19 @@ def replay(
         policy=lowered.policy,
         backend=backend(),
     )
-    temperature = table.temperature if temperature is None else temperature
-    results = _Replayed(race, table.classes, log_prior, temperature, {**table.run, **changes, "replayed": True})
+    run = {**table.run, **changes, "replayed": True}
+    if calibration is not None:
+        calibration.check(run)
+    results = _Replayed(race, table.classes, log_prior, value, run)
     return Results(results, table.classes, stacked=results.stacked())
+
+
+def _own_bias(table: ErrorTable) -> Floats:
+    """(K,) what the table's calibration added to its log priors."""
+    bias = (table.run.get("calibration") or {}).get("bias")
+    if bias is not None and len(bias) != len(table.classes):
+        raise InputError("the table's calibration has a bias for classes that were not selected: replay before select")
+    return np.zeros(len(table.classes)) if bias is None else np.array(bias, np.float64)
 
 
 def _trials(table: ErrorTable, policy: Policy | None, weights: Floats | None) -> tuple[Lowered, NDArray[np.int64]]:

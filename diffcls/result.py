@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .core_types import RaceResult
 from .errors import MissingExtraError
@@ -34,6 +35,8 @@ class Result:
         Trials evaluated; still in the race at the end.
     probabilities : (K,) float64
         ``softmax(log prior - excess / temperature)``: uncalibrated unless the temperature was fitted.
+    calibrated : bool
+        It was, to losses of this kind.
     n_evals : int
         Denoiser evaluations spent.
     status : {"decided", "pool_exhausted", "budget"}
@@ -44,6 +47,7 @@ class Result:
     errors : (K, S) float64 or None
         With ``keep_errors=True``: unweighted error of each trial, NaN where not evaluated.
     warnings : list of str
+        Whole sentences about this picture; empty when there is nothing to say.
     run : dict
         Enough to repeat it.
     """
@@ -99,6 +103,12 @@ class Result:
     def label(self) -> str:
         return self.classes[self.index]
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the temperature was fitted to losses of this kind: by `fit_temperature` under this policy, or by the model."""
+        fitted = self.run.get("calibration")
+        return fitted is not None and as_json(fitted.get("policy")) in (None, as_json(self.run.get("policy")))
+
     def ranking(self) -> NDArray[np.int64]:
         """Class indices, best first: the winner, then by probability; ties in the caller's order."""
         order = np.argsort(-self.probabilities, kind="stable")
@@ -116,6 +126,7 @@ class Result:
             "classes": list(self.classes),
             **{name: getattr(self, name).tolist() for name in _COLUMNS},
             "n_evals": self.n_evals,
+            "calibrated": self.calibrated,
             "status": self.status,
             "p_disagree": self.p_disagree,
             "trace": self.trace,
@@ -136,9 +147,13 @@ class Result:
 
     def __repr__(self) -> str:
         return (
-            f"Result({self.label!r}, probability {self.probabilities[self.index]:.3f}, {self.n_evals} evaluations, "
+            f"Result({self.label!r}, {self._probability} {self.probabilities[self.index]:.3f}, {self.n_evals} evaluations, "
             f"{self.status})"
         )
+
+    @property
+    def _probability(self) -> str:
+        return "probability" if self.calibrated else "uncalibrated probability"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -153,9 +168,8 @@ class Result:
         notes = "".join(f"<p>{html.escape(text)}</p>" for text in self.warnings)
         return (
             f"<div><p>{html.escape(self.label)}: {self.n_evals} evaluations, {self.status}</p>{notes}"
-            '<table><tr><th>class</th><th>probability</th><th style="width:8em"></th><th>loss</th><th>trials</th></tr>'
-            + "".join(rows)
-            + "</table></div>"
+            f"<table><tr><th>class</th><th>{self._probability}</th>"
+            '<th style="width:8em"></th><th>loss</th><th>trials</th></tr>' + "".join(rows) + "</table></div>"
         )
 
 
@@ -238,6 +252,10 @@ class Results(Sequence[Result]):
         return list(self._stacked["status"]) if self._stacked else [result.status for result in self._results]
 
     @property
+    def calibrated(self) -> bool:
+        return bool(self._results) and all(result.calibrated for result in self._results)
+
+    @property
     def trace(self) -> list[list[dict[str, int]]]:
         return [result.trace for result in self._results]
 
@@ -295,9 +313,19 @@ def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
     return [f"{names} tie: equal losses over {n[race['index']]} trials, the first of them is the answer{why}"]
 
 
+def as_json(value: Any) -> Any:
+    """As it reads back from json: tuples and arrays are lists, so that records compare equal to their stored selves."""
+    return json.loads(json.dumps(value, default=lambda array: np.asarray(array).tolist()))
+
+
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
-    """``softmax(log_prior - excess / temperature)``, (K,) or (N, K); a class without a trial gets 0."""
-    with np.errstate(over="ignore"):
-        logits = np.where(np.isnan(excess), -np.inf, log_prior - excess / temperature)
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    """``softmax(log_prior - excess / temperature)``, (..., K); a class without a trial gets 0."""
+    scores = logits(excess, log_prior, temperature)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float64)
+
+
+def logits(excess: Floats, log_prior: ArrayLike, temperature: float) -> Floats:
+    """``log_prior - excess / temperature``, (..., K); -inf for a class without a trial."""
+    with np.errstate(over="ignore"):
+        return np.where(np.isnan(excess), -np.inf, np.asarray(log_prior, np.float64) - excess / temperature)

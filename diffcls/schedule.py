@@ -134,6 +134,24 @@ class Schedule:
             raise InputError("prediction_type (p, q) must be finite")
         return p, q
 
+    def half_precision(self) -> Schedule:
+        """The coefficients as the published code forms them in half precision: ``abar = alpha**2`` is rounded to float16
+        first; ``1 - abar`` and both roots are float16 again.
+
+        A fault, kept for parity.  With `scaled_linear` the noise is 7.2 % too strong at t = 0, 7.3 % too weak at t = 1, and
+        off by less than 0.1 % from t = 119 on.
+
+        Raises
+        ------
+        ValueError
+            Not ``alpha**2 + sigma**2 = 1``, or two rows become the same (the clean end of `linear`).
+        """
+        squared = self.alpha**2
+        if not np.allclose(squared + self.sigma**2, 1.0, rtol=0.0, atol=1e-9):
+            raise InputError("half_precision needs a schedule with alpha**2 + sigma**2 = 1")
+        half = squared.astype(np.float16)
+        return Schedule(np.sqrt(half), np.sqrt(np.float16(1) - half), self.time, discrete=self.is_discrete)
+
     def to_dict(self) -> dict[str, Any]:
         """Enough to make it again."""
         return {"alpha": self.alpha.tolist(), "sigma": self.sigma.tolist(), "time": self.time.tolist()}

@@ -162,9 +162,3 @@ def test_preparation_is_in_the_result_and_can_be_switched_off(pictures):
     assert diffcls.classify(pictures[0], model=bare, policy=diffcls.Fixed(2)).run["preparation"] == "none"
     with pytest.raises(ValueError, match=r"must be \(28, 28\) without preparation"):
         diffcls.classify(np.zeros((30, 30), np.uint8), model=bare)
-
-
-def test_a_picture_of_nothing_known_is_answered_with_a_warning(rng):
-    with pytest.warns(diffcls.OutOfWorldWarning, match="unlike anything"):
-        result = diffcls.classify(rng.integers(0, 256, (28, 28), dtype=np.uint8))
-    assert result.label in result.classes and len(result.warnings) == 1

@@ -1,8 +1,8 @@
 """Turn a training run into the embedded model: ``python -m diffcls.models.export RUN`` (extra ``train``).
 
 Writes the averaged weights (float16 safetensors) and the model's json, then fits on the held-out *training* pictures, which
-no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and the loss above
-which a picture is called unlike anything the model was trained on.  The test sets are not looked at here.
+no weight was fitted to: the default weighting over timesteps, the temperature of the probabilities, and what is usual
+for each class, so that other pictures are warned of (`diffcls.world`).  The test sets are not looked at here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
 import diffcls
+from diffcls.temperature import fit_temperature, negative_log_likelihood
 
+from ..images import to_grey
+from ..prepare import prepare
+from ..world import World
 from . import data
-from .train import KNOTS, N_HELD_OUT, N_TIMESTEPS
+from .fit_world import fit_world
+from .registry import EmbeddedModel
+from .train import KNOTS, N_HELD_OUT, N_TIMESTEPS, as_a_user_might
 from .vocabulary import synonyms
 
 NAME = "digits-and-clothes"
 HERE = Path(__file__).parent
 FALSE_ALARM = 0.01
-"""Share of held-out training pictures that the warning may hit."""
+"""Share of held-out training pictures, as they are, that the warning may hit."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -69,20 +76,6 @@ def held_out(n: int) -> list[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     return [(images[-N_HELD_OUT:][:n], labels[-N_HELD_OUT:][:n]) for images, labels in splits]
 
 
-def negative_log_likelihood(losses: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
-    """Mean of -log softmax(-losses / temperature) at the label; losses (N, K)."""
-    logits = -losses / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]))
-
-
-def fit_temperature(losses: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    best = minimize_scalar(
-        lambda log_t: negative_log_likelihood(losses, labels, float(np.exp(log_t))), bounds=(-14, 3), method="bounded"
-    )
-    return float(np.exp(best.x))
-
-
 def fit_weighting(
     errors: NDArray[np.float64], timesteps: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -98,7 +91,7 @@ def fit_weighting(
         losses = relative @ (np.exp(log_weights) @ basis) / len(timesteps)
         return negative_log_likelihood(losses, labels, 1.0) + 1e-3 * float(np.square(np.diff(log_weights, 2)).sum())
 
-    scale = fit_temperature(relative.mean(axis=2), labels)
+    scale = fit_temperature(relative.mean(axis=2), labels).temperature
     found = minimize(objective, np.full(len(KNOTS), -np.log(scale)), method="L-BFGS-B", options={"maxiter": 200})
     weights = np.exp(found.x - found.x.max())
     return np.where(weights < 0.02, 0.0, weights)
@@ -117,22 +110,60 @@ def cross_validated(
     return {name: count / len(labels) for name, count in right.items()}
 
 
+def usual(model: diffcls.Denoiser, n: int) -> World:
+    """`World` of the model's own classes, from the default race on `n` held-out pictures of each data set.
+
+    Every other picture is changed as in training, so that a JPEG or an enlarged picture is not unusual.
+    """
+    n_first = diffcls.Race().n_min
+    rng = np.random.default_rng(0)
+    errors, x_starts, conditions, groups = [], [], [], []
+    for family, (images, _) in enumerate(held_out(n)):
+        classes = model.class_names[10 * family : 10 * family + 10]
+        classifier = diffcls.Classifier(model, classes, keep_errors=True, progress=True)
+        timesteps = classifier.trials["timestep"][:n_first]
+        group = np.arange(len(images)) % 2
+        seen = [as_a_user_might(image, rng) if changed else image for image, changed in zip(images, group, strict=True)]
+        for picture, result in zip(seen, classifier(seen), strict=True):
+            errors.append(result.errors[result.index, :n_first])
+            x_starts.append(prepare(to_grey(picture))[0])
+            conditions.append(10 * family + result.index)
+        groups.append(group)
+    return fit_world(
+        np.stack(errors),
+        timesteps,
+        x_starts,
+        np.array(conditions),
+        np.concatenate(groups),
+        n_classes=model.n_classes,
+        false_alarm=FALSE_ALARM,
+    )
+
+
+def as_json(description: dict[str, Any]) -> str:
+    """Indented, but a list of numbers stands in one line."""
+    return re.sub(r"\[[\s\d.,e+-]*\]", lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(description, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: the package's own)")
     parser.add_argument("--images", type=int, default=400, help="held-out pictures of each data set for the weighting")
     parser.add_argument("--trials", type=int, default=128)
+    parser.add_argument(
+        "--usual", type=int, default=N_HELD_OUT, help="held-out pictures of each data set for the world"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     description = export_weights(options.run, options.out / f"{NAME}.safetensors")
     json_path = options.out / f"{NAME}.json"
-    write_atomically(json_path, json.dumps(description, indent=1))
+    write_atomically(json_path, as_json(description))
 
     tables, labels = [], []
     for family, (images, truth) in enumerate(held_out(options.images)):
         classes = description["classes"][10 * family : 10 * family + 10]
-        classifier = diffcls.Classifier(NAME, classes, weighting="uniform", progress=True)
+        classifier = diffcls.Classifier(EmbeddedModel(json_path), classes, weighting="uniform", progress=True)
         table = classifier.error_table(list(images), n_samples=options.trials)
         tables.append(table.errors)
         labels.append(truth)
@@ -143,11 +174,12 @@ def main() -> None:
     description["held_out_accuracy"] = cross_validated(errors, timesteps, truth)
     curve = np.interp(timesteps, KNOTS, weights)
     losses = errors @ curve / curve.sum()
-    description["temperature"] = fit_temperature(losses, truth)
-    winners = losses.min(axis=1)
-    description["world"] = {"threshold": float(np.quantile(winners, 1 - FALSE_ALARM)), "quantile": 1 - FALSE_ALARM}
-    write_atomically(json_path, json.dumps(description, indent=1))
-    print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "temperature", "world")}))
+    description["temperature"] = fit_temperature(losses, truth).temperature
+    write_atomically(json_path, as_json(description))
+    description["world"] = usual(EmbeddedModel(json_path), options.usual).to_json()  # under the weighting found above
+    write_atomically(json_path, as_json(description))
+    print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "temperature")}))
+    print("world's threshold", description["world"]["threshold"])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Writes ``digits-and-clothes.measured.json`` beside the model, part by part (a ki
 accuracy    the 10,000 test pictures of each set, default race, among the set's own ten classes and among all twenty
 agreement   1,000 test pictures: does the default race answer as Fixed(500), and for how many evaluations
 pictures    1,000 pictures a variant: enlarged, inverted, framed, off-centre, JPEG, coloured, and the same ones clean
-world       share of warnings on test pictures (false alarms), photos, text, noise, stripes (misses are the rest)
+world       share of warnings on test pictures (false alarms) and on pictures of other things (the rest are misses)
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diffcls
+from diffcls.reliability import wilson
 
-from ..ablation import wilson
-from . import data, pictures
+from . import data, pictures, strangers
 from .export import HERE, NAME, write_atomically
+from .train import as_a_user_might
 
 Part = dict[str, Any]
 
@@ -92,28 +93,40 @@ def variants(n: int) -> Part:
 
 
 def world(n: int) -> Part:
+    """Shares of warnings: on test pictures among their own ten, by `Fixed(500)` too; on strangers among all twenty."""
+    part: Part = {"false alarms": {}}
+    for family, name in enumerate(data.DATASETS):
+        images = data.load(name, train=False)[0][:n]
+        rng = np.random.default_rng(0)
+        asked = {
+            "default race": (images, diffcls.Race()),
+            "default race, changed as in training": ([as_a_user_might(image, rng) for image in images], diffcls.Race()),
+            "Fixed(500)": (images[: max(1, n // 10)], diffcls.Fixed(500)),
+        }
+        part["false alarms"][name] = {
+            question: warned(diffcls.Classifier(NAME, own_ten(family), policy=policy), pictured)
+            for question, (pictured, policy) in asked.items()
+        }
     classifier = diffcls.Classifier(NAME)
-    rng = np.random.default_rng(0)
-    makers: dict[str, Iterable[Any]] = {
-        "MNIST test": data.load("mnist", train=False)[0][:n],
-        "Fashion-MNIST test": data.load("fashion-mnist", train=False)[0][:n],
-        "photos (CIFAR-10 JPEG)": data.photos(n),
-        "text": [pictures.text(rng) for _ in range(n)],
-        "noise": [pictures.noise(rng) for _ in range(n)],
-        "stripes": [pictures.stripes(rng) for _ in range(n)],
-    }
-    part = {}
-    for name, images in makers.items():
-        results = list(classifier.stream(images))
-        warned = int(sum(bool(result.warnings) for result in results))
-        part[name] = {"n": len(results), "warned": warned / len(results), "interval": wilson(warned, len(results))}
+    part["looked at"] = {"photos (CIFAR-10 JPEG)": warned(classifier, data.photos(n))}
+    kinds = {"looked at": strangers.LOOKED_AT, "new": strangers.NEW, "arguable": strangers.ARGUABLE}
+    for group, makers in kinds.items():
+        for name, make in makers.items():
+            rng = np.random.default_rng(0)
+            part.setdefault(group, {})[name] = warned(classifier, (make(rng) for _ in range(min(n, 200))))
     return part
+
+
+def warned(classifier: diffcls.Classifier, images: Iterable[Any]) -> Part:
+    results = list(classifier.stream(images))
+    count = sum(bool(result.warnings) for result in results)
+    return {"n": len(results), "warned": count / len(results), "interval": wilson(count, len(results))}
 
 
 PARTS: dict[str, tuple[Callable[[int], Part], int]] = {
     "pictures": (variants, 1000),
     "agreement": (agreement, 1000),
-    "world": (world, 500),
+    "world": (world, 2000),
     "accuracy": (accuracy, 10000),
 }
 

@@ -1,4 +1,4 @@
-"""What people do to pictures, and pictures of nothing the model knows: inputs for measuring and training.
+"""What people do to pictures: inputs for measuring and training.
 
 Every function takes a grey uint8 picture (H, W) and a generator, and returns a grey uint8 picture.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 Picture = NDArray[np.uint8]
 
@@ -61,25 +61,3 @@ VARIANTS: dict[str, Callable[[Picture, np.random.Generator], Picture]] = {
     "jpeg": jpeg,
     "coloured": coloured,
 }
-
-
-def text(rng: np.random.Generator) -> Picture:
-    """A few words in black on white."""
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHKLMNPQRSTUVWXYZ"
-    words = " ".join("".join(rng.choice(list(letters), rng.integers(3, 8))) for _ in range(rng.integers(2, 5)))
-    image = Image.new("L", (160, 40), 255)
-    ImageDraw.Draw(image).text((8, 10), words, fill=0, font=ImageFont.load_default(size=16))
-    return np.asarray(image)
-
-
-def noise(rng: np.random.Generator) -> Picture:
-    """Independent pixels."""
-    return rng.integers(0, 256, (28, 28), dtype=np.uint8)
-
-
-def stripes(rng: np.random.Generator) -> Picture:
-    """A sine grating of random direction and period."""
-    y, x = np.mgrid[0:64, 0:64]
-    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 20)
-    wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
-    return np.round(127.5 * (1 + wave)).astype(np.uint8)

@@ -21,6 +21,7 @@ from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
 from ..prepare import SIZE, Preparation, prepare
 from ..schedule import Schedule
+from ..world import World
 
 DEFAULT = "digits-and-clothes"
 
@@ -69,6 +70,7 @@ def load(model: Any = None, *, prepare: bool = True) -> Denoiser:
         None: the embedded model.
     prepare : bool
         False: pictures are taken as they are, 28 x 28, a light object on black, and not centred or scaled.
+        The model knows objects that are centred and 26 pixels long: others are warned of.
 
     Raises
     ------
@@ -119,22 +121,20 @@ class EmbeddedModel(Denoiser):
             name=description["name"],
         )
         self.native = native
+        self._made_from = (path, prepare)
         self.digest = hashlib.sha256(weights).hexdigest()
         self.synonyms = description.get("synonyms", {})
-        self.temperature = float(description.get("temperature", 1.0))
+        self.temperature = None if "temperature" not in description else float(description["temperature"])
         self.preparation = "centred, 26 pixels" if prepare else "none"
         knots = description.get("weighting")
         if knots is not None:
             self.weighting = np.interp(np.arange(len(self.schedule)), knots["timesteps"], knots["weights"])
-        self._threshold = float(description.get("world", {}).get("threshold", np.inf))
+        if "world" in description:
+            self.world = World.from_json(description["world"], self.n_classes)
 
-    def judge(self, loss: float) -> str | None:
-        if loss <= self._threshold:
-            return None
-        return (
-            f"the picture is unlike anything {self.name!r} was trained on (loss {loss:.3g}, its own pictures stay below "
-            f"{self._threshold:.3g}): the answer means little"
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the file that it was read from: other processes read it again."""
+        return _reopen, self._made_from
 
     def _predict(
         self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]
@@ -152,6 +152,10 @@ class EmbeddedModel(Denoiser):
         if grey.shape != (SIZE, SIZE):
             raise ShapeError(f"image has shape {grey.shape}, must be ({SIZE}, {SIZE}) without preparation")
         return 2.0 * grey[None] - 1.0
+
+
+def _reopen(path: Path, prepare: bool) -> EmbeddedModel:
+    return EmbeddedModel(path, prepare=prepare)
 
 
 def _schedule(description: dict[str, Any]) -> Schedule:

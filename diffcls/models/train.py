@@ -247,7 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="folder of the run; an existing one is resumed")
     parser.add_argument("--generative-steps", type=int, default=4000)
-    parser.add_argument("--discriminative-steps", type=int, default=11000)
+    parser.add_argument("--discriminative-steps", type=int, default=7500)
     parser.add_argument("--discriminative", type=float, default=0.2, help="weight of the cross-entropy")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=6)

@@ -1,0 +1,177 @@
+"""Are the probabilities true?  Reliability diagram and expected calibration error of the answers' own probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InputError
+from .result import Floats
+from .temperature import as_array, as_results, check_labels
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityCurve:
+    """What `reliability_curve` found: B bins of the answers' probability.
+
+    Attributes
+    ----------
+    edges : (B + 1,) float64
+        Bin b holds probabilities in (edges[b], edges[b + 1]]; the first one its lower edge too.
+    count : (B,) int64
+    confidence, accuracy : (B,) float64
+        Mean probability of the answers, and share of them that is right; NaN in an empty bin.
+    accuracy_low, accuracy_high : (B,) float64
+        Wilson's interval of each share.
+    ece : float
+        Expected calibration error: ``sum_b count_b / N |accuracy_b - confidence_b|`` (Naeini et al., AAAI 2015).
+    ece_interval : (float, float)
+        Bootstrap over pictures, percentiles; the bins stay.
+    ece_if_calibrated : float
+        Mean ece of labels drawn from these very probabilities: what chance alone gives at this N and these bins
+        (consistency resampling, Broecker and Smith, Weather and Forecasting 2007).  An ece near it is no evidence of
+        miscalibration; the ece itself is biased upward by as much.
+    strategy : {"uniform", "quantile"}
+    confidence_level : float
+    """
+
+    edges: Floats
+    count: NDArray[np.int64]
+    confidence: Floats
+    accuracy: Floats
+    accuracy_low: Floats
+    accuracy_high: Floats
+    ece: float
+    ece_interval: Interval
+    ece_if_calibrated: float
+    strategy: str
+    confidence_level: float
+
+
+def reliability_curve(
+    results: Any,
+    labels: ArrayLike,
+    *,
+    n_bins: int = 15,
+    strategy: Literal["uniform", "quantile"] = "uniform",
+    confidence_level: float = 0.95,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> ReliabilityCurve:
+    """How often the answers are right, by the probability that they claim (top-label calibration; Guo et al., ICML 2017).
+
+    Bins are those of ``sklearn.calibration.calibration_curve``.
+
+    Parameters
+    ----------
+    results : Results, sequence of Result, or (N, K) array of probabilities
+        Of pictures that the temperature was not fitted to.  The answer of a row of an array is its largest.
+    labels : (N,) of int or str
+    n_bins : int
+    strategy : {"uniform", "quantile"}
+        Bins of equal width, or of equal mass: edges at quantiles of the probabilities (equal values share a bin).
+    confidence_level : float
+        Of the intervals.
+    n_bootstrap : int
+    seed : int
+        Of the resampling.
+
+    Raises
+    ------
+    ValueError
+        Labels that do not go with the results, an impossible option.
+    """
+    confidence, right = answers(results, labels)
+    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
+        raise InputError(f"n_bins is {n_bins!r}, must be an integer of 1 or more")
+    if strategy == "uniform":
+        edges = np.linspace(0.0, 1.0, n_bins + 1)
+    elif strategy == "quantile":
+        edges = np.quantile(confidence, np.linspace(0.0, 1.0, n_bins + 1))
+    else:
+        raise InputError(f"strategy is {strategy!r}, must be 'uniform' or 'quantile'")
+    bins = np.searchsorted(edges[1:-1], confidence)
+
+    def sums(values: Floats) -> Floats:
+        return np.asarray(np.bincount(bins, values, minlength=n_bins), np.float64)
+
+    count = np.bincount(bins, minlength=n_bins)
+    n_right = sums(right.astype(np.float64))
+    some = np.where(count > 0, count, np.nan)
+    low, high = wilson(n_right, some, confidence_level)
+    gap = right - confidence
+    resampled = [
+        float(np.abs(np.bincount(bins[rows], gap[rows], minlength=n_bins)).sum()) / len(gap)
+        for rows in bootstrap(len(gap), n_bootstrap, seed)
+    ]
+    rng = np.random.default_rng(seed)
+    by_chance = [
+        float(np.abs(sums((rng.random(len(gap)) < confidence) - confidence)).sum()) / len(gap)
+        for _ in range(n_bootstrap)
+    ]
+    return ReliabilityCurve(
+        edges=edges,
+        count=count,
+        confidence=sums(confidence) / some,
+        accuracy=n_right / some,
+        accuracy_low=low,
+        accuracy_high=high,
+        ece=float(np.abs(sums(gap)).sum()) / len(gap),
+        ece_interval=interval(resampled, confidence_level),
+        ece_if_calibrated=float(np.mean(by_chance)),
+        strategy=strategy,
+        confidence_level=confidence_level,
+    )
+
+
+def answers(results: Any, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+    """(probability of each answer, is it right), (N,) each."""
+    listed = as_results(results)
+    if listed is not None:
+        classes = listed[0].classes
+        index = np.array([result.index for result in listed], np.int64)
+        confidence = np.array([result.probabilities[result.index] for result in listed], np.float64)
+        return confidence, index == check_labels(labels, len(index), len(classes), classes)
+    probabilities = as_array(results)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.allclose(
+        probabilities.sum(axis=1), 1, atol=1e-3
+    ):
+        raise InputError("results must be probabilities: rows from 0 to 1 that sum to 1")
+    index = probabilities.argmax(axis=1)
+    return probabilities.max(axis=1), index == check_labels(labels, len(index), probabilities.shape[1], None)
+
+
+def bootstrap(n: int, n_bootstrap: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of `n_bootstrap` resamples of `n` pictures, one after the other."""
+    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 1:
+        raise InputError(f"n_bootstrap is {n_bootstrap!r}, must be an integer of 1 or more")
+    rng = np.random.default_rng(seed)
+    return (rng.integers(n, size=n) for _ in range(n_bootstrap))
+
+
+def interval(values: list[float], confidence_level: float) -> Interval:
+    """Percentiles that hold `confidence_level` of the values between them."""
+    _check_level(confidence_level)
+    low, high = np.quantile(values, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+    return float(low), float(high)
+
+
+def wilson(right: ArrayLike, n: ArrayLike, confidence_level: float = 0.95) -> tuple[Any, Any]:
+    """Wilson's interval of the shares ``right / n`` (Wilson, JASA 1927)."""
+    _check_level(confidence_level)
+    z, n = NormalDist().inv_cdf((1 + confidence_level) / 2), np.asarray(n, np.float64)
+    share = np.asarray(right, np.float64) / n
+    centre, spread = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+
+
+def _check_level(confidence_level: float) -> None:
+    if not 0 < confidence_level < 1:
+        raise InputError(f"confidence_level is {confidence_level!r}, must be between 0 and 1")
