@@ -137,6 +137,34 @@ def test_priors_and_temperature_of_a_replay(rng):
         diffcls.replay(pooled.error_table(x, n_samples=4), temperature=0.2)
 
 
+def test_a_calibration_is_replayed_as_live(rng):
+    """Its temperature and biases, with and without priors, on a table that had none or another."""
+    labels = rng.integers(0, 6, 60)
+    x, policy = GAUSSIAN.sample(labels, rng) + rng.standard_normal((60, 8)).astype(np.float32), Race(pool=60)
+    plain = diffcls.Classifier(GAUSSIAN.denoiser(), policy=policy)
+    fitted = diffcls.fit_temperature(plain(x), labels, bias=True)
+    assert fitted.bias.any()
+    tables = [
+        diffcls.Classifier(GAUSSIAN.denoiser(), policy=policy, **options).error_table(x, policy=policy)
+        for options in ({}, {"temperature": fitted})
+    ]
+    priors = [1, 2, 3, 4, 5, 6]
+    for options in ({"temperature": fitted}, {"temperature": fitted, "priors": priors}, {"temperature": 0.3}):
+        live = diffcls.classify(x, model=GAUSSIAN.denoiser(), policy=policy, **options)
+        for table in tables:
+            replayed = diffcls.replay(table, policy, **options)
+            np.testing.assert_allclose(replayed.probabilities, live.probabilities, rtol=1e-12)
+            assert replayed.calibrated == live.calibrated == (options["temperature"] is fitted)
+    live = diffcls.classify(x, model=GAUSSIAN.denoiser(), policy=policy, temperature=fitted, priors=priors)
+    equal(diffcls.replay(tables[1], policy, priors=priors), live)
+    assert not diffcls.replay(tables[1], policy, weighting=np.linspace(1, 2, 1000)).calibrated
+    with pytest.raises(diffcls.FingerprintMismatchError, match="the calibration was fitted with loss"):
+        other = diffcls.Classifier(GAUSSIAN.denoiser(), loss="l1").error_table(x[:2], policy=policy)
+        diffcls.replay(other, policy, temperature=fitted)
+    with pytest.raises(ValueError, match="bias for classes that were not selected"):
+        diffcls.replay(tables[1].select(classes=[0, 1]), policy, priors=[1, 2])
+
+
 # ---- another weighting -----------------------------------------------------------------------------------------------
 
 T = 1000
