@@ -14,7 +14,9 @@ import numpy as np
 
 import diffcls
 from diffcls import _core
+from diffcls.core_types import ReplayResult
 from diffcls.policies import Terms, paper
+from diffcls.threads import backend
 
 BATCH, K = 2048, 1000
 
@@ -27,16 +29,16 @@ def main() -> None:
     schedule = diffcls.Schedule.scaled_linear()
     denoiser = diffcls.Denoiser(lambda x_t, t, cond: answer[: len(t)], shape=(1,), schedule=schedule, n_classes=K)
     classifier = diffcls.Classifier(denoiser, policy=paper("imagenet"), batch_size=BATCH)
-    x, table = np.zeros(1, np.float32), rng.random((K, K))
+    x, table = np.zeros(1, np.float32), rng.random((1, K, K))
     lowered = paper("imagenet").lower(Terms(n_classes=K, n_timesteps=len(schedule), weighting=None))
 
-    def race() -> _core.RaceResult:
+    def race() -> ReplayResult:
         return _core.replay(
-            table, n_classes=K, class_of_arm=np.arange(K), cost_of_arm=np.ones(K, np.int64), trials=lowered.trials,
-            policy=lowered.policy,
+            table, columns=np.arange(K), n_classes=K, class_of_arm=np.arange(K), cost_of_arm=np.ones(K, np.int64),
+            trials=lowered.trials, policy=lowered.policy, backend=backend(),
         )  # fmt: skip
 
-    assert classifier(x).n_evals == race()["n_evals"] == 124_500
+    assert classifier(x).n_evals == race()["n_evals"][0] == 124_500
     calls = {"image": lambda: classifier(x), "race": race}
     times = common.measure(calls, repeats=options.repeats, clock=time.thread_time, seed=options.seed)
     image, alone = times.median("image") * 1e3, times.median("race") * 1e3

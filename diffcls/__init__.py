@@ -31,7 +31,7 @@ _HOME = {
     "Weighting": "weighting",
     "fit_weighting": "weighting",
     "ErrorTable": "tables",
-    "replay": "tables",
+    "replay": "replaying",
     "fit_temperature": "temperature",
     "Calibration": "temperature",
     "reliability_curve": "reliability",
@@ -55,14 +55,14 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
 }
-_MODULES = ("models", "ops", "plotting", "policies")
+_MODULES = ("ablation", "models", "ops", "plotting", "policies")
 _EXTRAS = ("sklearn",)
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import models, ops, plotting, policies
+    from . import ablation, models, ops, plotting, policies
     from .audit import Audit
     from .calibration import calibrate
     from .classifier import Classifier, classify
@@ -87,10 +87,11 @@ if TYPE_CHECKING:
     from .profile import Profile
     from .protocols import PublishedProtocol, protocol
     from .reliability import ReliabilityCurve, reliability_curve
+    from .replaying import replay
     from .result import Result, Results
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
-    from .tables import ErrorTable, replay
+    from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
     from .weighting import Weighting, fit_weighting

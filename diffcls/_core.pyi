@@ -6,7 +6,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .core_types import Policy, RaceResult, Trials
+from .core_types import Policy, RaceResult, ReplayResult, Trials
 
 @final
 class Cpu:
@@ -76,14 +76,16 @@ class Loop:
     def stats(self) -> dict[str, float]: ...  # n_evals, n_batches, fill
 
 def replay(
-    errors: NDArray[np.float64],  # (n_arms, S) of one image
+    errors: NDArray[np.float64],  # (N, n_arms, S)
     *,
+    columns: NDArray[np.int64],  # (n_trials,) where each of the policy's trials lies among the S stored ones
     n_classes: int,
     class_of_arm: NDArray[np.int64],
     cost_of_arm: NDArray[np.int64],
     trials: Trials,
     policy: Policy,
-) -> RaceResult: ...
+    backend: Cpu,
+) -> ReplayResult: ...
 
 # schedules (method/schedule.h); every array (T,) float64
 def schedule_linear(n: int, first: float, last: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from . import _core
+from . import _core, table_file
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
 from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError, warn_caller
+from .fingerprint import fingerprint
 from .images import split
 from .models.registry import load
 from .ops import _to_numpy
@@ -31,7 +34,7 @@ from .options import (
     versions,
     with_device,
 )
-from .policies import Fixed, Lowered, Policy, Terms, describe
+from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
 from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
@@ -204,25 +207,69 @@ class Classifier:
         """Results in order, one by one, with many pictures under way; `images` is read only as far as needed."""
         return self._classify(images, self._lowered, None, keep_errors=self.keep_errors)
 
-    def error_table(self, images: Any, *, n_samples: int) -> ErrorTable:
-        """Errors of every class at every trial of ``Fixed(n_samples)``, for replay, weighting and ablations.
+    def error_table(
+        self,
+        images: Any,
+        *,
+        n_samples: int | None = None,
+        policy: Policy | None = None,
+        labels: ArrayLike | None = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> ErrorTable:
+        """Errors of every class at every trial, for replay, weighting and ablations.
+
+        Parameters
+        ----------
+        images
+            As for a call.
+        n_samples : int or None
+            Trials: those of ``Fixed(n_samples)``, which are those of ``Race(pool=n_samples)`` and of a nested `Staged` that
+            ends there.
+        policy : Race, Staged, Fixed or None
+            Instead of `n_samples`: the trials of this policy, every class at each.
+        labels : (N,) sequence of int or str, or None
+            True classes, kept with the table.
+        path : path or None
+            Errors go into this file (see `ErrorTable.save`) while they are made, and only there: for tables that memory
+            should not hold.  It takes its name when the last image is done.
 
         Raises
         ------
         ValueError
-            A class has several prompts that race (pool="min"): their errors have no common row.
+            A class has several prompts that race (pool="min"): their errors have no common row.  Or both or neither of
+            `n_samples` and `policy` are given.
         """
         if len(self.arms.class_of_arm) != len(self.classes):
             raise InputError("an error table needs one prompt a class, or pool='mean' or 'logmeanexp'")
+        if (n_samples is None) == (policy is None):
+            raise InputError("error_table needs n_samples or a policy, one of them")
+        policy = check_policy(policy) if n_samples is None else Fixed(n_samples)
         items, _ = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)
         items = list(items)
-        lowered = self._lower(Fixed(n_samples))
-        total = len(items) * n_samples * len(self.arms.conditions)
-        with open_progress(self.progress, total, len(items)) as report:
-            errors = [result.errors for result in self._classify(items, lowered, report, keep_errors=True)]
-        shape = (len(items), len(self.classes), n_samples)
-        run = {**self._run, "policy": describe(Fixed(n_samples))}
-        return ErrorTable(np.array(errors, np.float64).reshape(shape), lowered.trials, self.classes, run, self)
+        lowered = Lowered(self._lower(policy).trials, every_trial())
+        shape = (len(items), len(self.classes), len(lowered.trials["timestep"]))
+        table = ErrorTable(
+            errors=np.empty(shape) if path is None else np.broadcast_to(np.nan, shape),
+            trials=lowered.trials,
+            classes=self.classes,
+            run={**self._run, "policy": describe(policy)},
+            schedule=self.denoiser.schedule,
+            weighting=self.weighting,
+            cost=self.arms.cost_of_arm,
+            log_prior=self.log_prior,
+            temperature=self.temperature,
+            antithetic=self._noise_name == "antithetic",
+            n_noise=None if self.noise is None else len(self.noise),
+            listed=is_list(policy),
+            labels=None if labels is None else np.asarray(labels),
+        )
+        total = len(items) * shape[2] * len(self.arms.conditions)
+        with ExitStack() as stack:
+            errors = table.errors if path is None else stack.enter_context(table_file.filling(table, path))
+            report = stack.enter_context(open_progress(self.progress, total, len(items)))
+            for i, result in enumerate(self._classify(items, lowered, report, keep_errors=True)):
+                errors[i] = result.errors
+        return table if path is None else ErrorTable.load(path)
 
     def audit(
         self,
@@ -268,23 +315,16 @@ class Classifier:
     # ---- below the surface -------------------------------------------------------------------------------------------
 
     def _lower(self, policy: Policy) -> Lowered:
-        given = isinstance(self.noise, np.ndarray)
         terms = Terms(
             n_classes=len(self.arms.class_of_arm),
             n_timesteps=len(self.denoiser.schedule),
             weighting=self.weighting,
             antithetic=self._noise_name == "antithetic",
-            n_noise=len(self.noise) if given else None,  # type: ignore[arg-type]
+            n_noise=None if self.noise is None else len(self.noise),
             schedule=self.denoiser.schedule,
             profile=self.denoiser.profile,
         )
-        lowered = policy.lower(terms)
-        n = len(lowered.trials["timestep"])
-        if given:
-            if n > len(self.noise):  # type: ignore[arg-type]
-                raise InputError(f"noise has {len(self.noise)} rows, the policy makes {n} trials")  # type: ignore[arg-type]
-            lowered.trials["noise_index"] = np.arange(n, dtype=np.uint32)
-        return lowered
+        return lower(policy, terms)
 
     def make_loop(
         self,
@@ -454,6 +494,7 @@ class Classifier:
             "simd": cpu.simd,
             "threads": cpu.n_threads,
             "versions": versions(),
+            "fingerprint": fingerprint(self),
         }
 
 

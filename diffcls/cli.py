@@ -1,4 +1,4 @@
-"""The command line: ``diffcls classify | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
+"""The command line: ``diffcls classify | replay | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -49,6 +49,27 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--json", action="store_true", help="print everything as json")
     classify.set_defaults(run=_classify)
 
+    replay = commands.add_parser(
+        "replay",
+        help="decide again from an error table",
+        description="What policies would have decided, from the errors in TABLE (ErrorTable.save); no model is asked.",
+        epilog=(
+            "Policies: race with options as name=value (race:risk=0.05,n_min=4,caps=25:20/75:10; caps=none), fixed:N, "
+            "staged:N1,N2/KEEP1,KEEP2 (with /published at the end on the published grids), paper:NAME, full (every trial). A race's pool must be the table's: race:pool=N. "
+            "Columns: accuracy and agreement with the full pool in percent with 95 % intervals, evaluations of an image, and "
+            "how many times fewer they are than the full pool's."
+        ),
+    )
+    replay.add_argument("table", metavar="TABLE", help="file of an error table")
+    replay.add_argument(
+        "--policy", nargs="+", metavar="POLICY", default=["race"], help="one or several, see below (default: race)"
+    )
+    replay.add_argument(
+        "--uniform", action="store_true", help="every timestep weighs the same, whatever the table's run had"
+    )
+    replay.add_argument("--json", action="store_true", help="print as json, shares as fractions")
+    replay.set_defaults(run=_replay)
+
     models = commands.add_parser("models", help="list embedded models", description="List embedded models.")
     models.add_argument("--json", action="store_true", help="print as json")
     models.set_defaults(run=_models)
@@ -91,6 +112,37 @@ def _classify(options: argparse.Namespace) -> None:
         print(f"{name}: {best}  ({result.n_evals} evaluations, {result.status})")
         for warning in result.warnings:
             print(f"{name}: {warning}", file=sys.stderr)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from .ablation import sweep
+    from .policy_text import parse_policy
+    from .tables import ErrorTable
+
+    policies = {text: parse_policy(text) for text in options.policy}
+    table = ErrorTable.load(options.table)
+    rows = sweep(table, policies, weighting="uniform" if options.uniform else None)
+    if options.json:
+        print(json.dumps(_plain({"table": options.table, "classes": table.classes, "rows": rows})))
+        return
+    n, k, s = table.errors.shape
+    print(
+        f"{options.table}: {n} images, {k} classes, {s} trials, {'no labels' if table.labels is None else 'labelled'}"
+    )
+    width = max(6, *map(len, policies))
+    print(f"{'policy':{width}}  {'accuracy':>21}  {'agreement':>21}  {'evals':>9}  {'95th pct':>9}  {'factor':>7}")
+    for row in rows:
+        print(
+            f"{row['policy']:{width}}  {_percent(row, 'accuracy'):>21}  {_percent(row, 'agreement'):>21}  "
+            f"{row['evals_mean']:9.1f}  {row['evals_p95']:9.0f}  {row['factor']:6.1f}x"
+        )
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "-"
+    share, low, high = (100 * row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{share:.2f} ({low:.2f}-{high:.2f})"
 
 
 def _plain(value: Any) -> Any:

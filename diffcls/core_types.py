@@ -39,3 +39,19 @@ class RaceResult(TypedDict):
     status: str  # "decided" | "pool_exhausted" | "budget"
     trace: NDArray[np.int64]  # (n_rounds, 3): trials, classes alive, evaluations; cumulative
     errors: NDArray[np.float64] | None  # (n_arms, S), NaN where not evaluated
+
+
+class ReplayResult(TypedDict):
+    """Of N images; the rounds of image i are ``trace[trace_offset[i] : trace_offset[i + 1]]``."""
+
+    index: NDArray[np.int64]  # (N,)
+    losses: NDArray[np.float64]  # (N, K)
+    stderr: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    n_trials: NDArray[np.int64]
+    alive: NDArray[np.bool_]
+    n_evals: NDArray[np.int64]  # (N,)
+    p_disagree: NDArray[np.float64]
+    status: list[str]
+    trace: NDArray[np.int64]  # (rounds of all images, 3)
+    trace_offset: NDArray[np.int64]  # (N + 1,)

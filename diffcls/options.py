@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
 from .temperature import Calibration
 from .weighting import Weighting
+
+if TYPE_CHECKING:
+    from .tables import ErrorTable
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -88,7 +91,7 @@ def check_batch_size(batch_size: Any) -> int:
     return int(batch_size)
 
 
-def check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] | None:
+def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable) -> NDArray[np.float64] | None:
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):
@@ -120,7 +123,7 @@ def check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[s
     return np.asarray(np.log(values / values.sum()), np.float64)
 
 
-def check_temperature(temperature: Any, denoiser: Denoiser) -> float:
+def check_temperature(temperature: Any, denoiser: Denoiser | ErrorTable) -> float:
     if temperature is None:
         temperature = 1.0 if denoiser.temperature is None else denoiser.temperature
     if isinstance(temperature, Calibration):

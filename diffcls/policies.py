@@ -224,7 +224,7 @@ class Fixed:
         _integer("n_samples", self.n_samples, at_least=1)
 
     def lower(self, terms: Terms) -> Lowered:
-        return Lowered(_pool(self.n_samples, terms), _core_policy())
+        return Lowered(_pool(self.n_samples, terms), every_trial())
 
 
 @dataclass(frozen=True)
@@ -282,6 +282,36 @@ class Staged:
 
 
 Policy = Race | Fixed | Staged
+
+
+def lower(policy: Policy, terms: Terms) -> Lowered:
+    """What the core is given; of a given noise array trial i uses row i.
+
+    Raises
+    ------
+    ValueError
+        The noise array has fewer rows than the policy has trials.
+    """
+    lowered = policy.lower(terms)
+    n = len(lowered.trials["timestep"])
+    if terms.n_noise is not None:
+        if n > terms.n_noise:
+            raise InputError(f"noise has {terms.n_noise} rows, the policy makes {n} trials")
+        lowered.trials["noise_index"] = np.arange(n, dtype=np.uint32)
+    return lowered
+
+
+def is_list(policy: Policy) -> bool:
+    """Its trials are given timesteps, which the weighting weighs; else they are drawn from a density."""
+    if isinstance(policy, Staged):
+        return not policy.nested
+    return isinstance(policy, Race) and isinstance(policy.timesteps, (list, tuple, range, np.ndarray))
+
+
+def every_trial() -> CorePolicy:
+    """For the core: no class is dropped, whatever the trials."""
+    return _core_policy()
+
 
 _PAPER: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "cifar10": ((50, 500), (5, 1)),

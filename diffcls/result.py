@@ -97,7 +97,7 @@ class Result:
             trace=[dict(zip(("n_trials", "n_alive", "n_evals"), row, strict=True)) for row in race["trace"].tolist()],
             errors=errors,
             run=run,
-            warnings=list(warnings),
+            warnings=[*warnings, *_ties(race, classes)],
         )
 
     @property
@@ -180,9 +180,12 @@ _COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
 class Results(Sequence[Result]):
     """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first."""
 
-    def __init__(self, results: Sequence[Result], classes: Sequence[str]) -> None:
-        self._results = list(results)
+    def __init__(
+        self, results: Sequence[Result], classes: Sequence[str], *, stacked: Mapping[str, Any] | None = None
+    ) -> None:
+        self._results = list(results) if stacked is None else results
         self.classes = list(classes)
+        self._stacked = stacked or {}
 
     def __len__(self) -> int:
         return len(self._results)
@@ -199,17 +202,19 @@ class Results(Sequence[Result]):
     def __iter__(self) -> Iterator[Result]:
         return iter(self._results)
 
-    def _stack(self, name: str, dtype: Any) -> NDArray[Any]:
-        rows = [getattr(result, name) for result in self._results]
-        return np.array(rows, dtype).reshape(len(rows), *np.shape(rows[0]) if rows else (len(self.classes),))
+    def _stack(self, name: str, dtype: Any, *, by_class: bool = True) -> NDArray[Any]:
+        """(N, K), or (N,) of what an image has one of."""
+        rows = self._stacked[name] if name in self._stacked else [getattr(result, name) for result in self._results]
+        shape = (len(self), len(self.classes)) if by_class else (len(self),)
+        return np.array(rows, dtype).reshape(shape)
 
     @property
     def label(self) -> list[str]:
-        return [result.label for result in self._results]
+        return [self.classes[i] for i in self.index.tolist()]
 
     @property
     def index(self) -> NDArray[np.int64]:  # type: ignore[override]  # the winners, as in Result; not a search
-        return np.array([result.index for result in self._results], np.int64)
+        return self._stack("index", np.int64, by_class=False)
 
     @property
     def losses(self) -> Floats:
@@ -237,15 +242,15 @@ class Results(Sequence[Result]):
 
     @property
     def n_evals(self) -> NDArray[np.int64]:
-        return np.array([result.n_evals for result in self._results], np.int64)
+        return self._stack("n_evals", np.int64, by_class=False)
 
     @property
     def p_disagree(self) -> Floats:
-        return np.array([result.p_disagree for result in self._results], np.float64)
+        return self._stack("p_disagree", np.float64, by_class=False)
 
     @property
     def status(self) -> list[str]:
-        return [result.status for result in self._results]
+        return list(self._stacked["status"]) if self._stacked else [result.status for result in self._results]
 
     @property
     def calibrated(self) -> bool:
@@ -296,6 +301,17 @@ def _pyarrow() -> Any:
     except ImportError:
         raise MissingExtraError("to_arrow needs pyarrow: pip install 'diffcls[results]'") from None
     return pyarrow
+
+
+def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
+    """A sentence when others have the very loss of the winner over all that it was asked."""
+    n = race["n_trials"]
+    tied = np.flatnonzero((race["excess"] == 0.0) & (n == n[race["index"]]))
+    if len(tied) < 2:
+        return []
+    names = ", ".join(repr(classes[i]) for i in tied[:5]) + (", ..." if len(tied) > 5 else "")
+    why = "; the denoiser seems to ignore its condition" if len(tied) == len(classes) else ""
+    return [f"{names} tie: equal losses over {n[race['index']]} trials, the first of them is the answer{why}"]
 
 
 def as_json(value: Any) -> Any:

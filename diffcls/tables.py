@@ -1,42 +1,92 @@
-"""Error tables, and replaying a policy on one: the same C race as live, without a denoiser."""
+"""Error tables: the unweighted error of every class at every trial, from which any policy can be decided again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from . import _core
 from .core_types import Trials
-from .errors import InputError
-from .policies import Policy, describe
-from .result import Result, Results
+from .errors import InputError, ShapeError, UnknownClassError
+from .fingerprint import check_same, fingerprint
+from .policies import Terms
 from .schedule import Schedule
 
 if TYPE_CHECKING:
     from .classifier import Classifier
 
+Floats = NDArray[np.float64]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ErrorTable:
-    """Unweighted errors of every class at every trial.
+    """Unweighted errors of every class at every trial, and all that `diffcls.replay` needs to know of the run.
+
+    Made by ``Classifier.error_table``; needs no model and no classifier afterwards.
 
     Attributes
     ----------
     errors : (N, K, S) float64
+        float64 because replay is equal to a live run to the bit, and a live race computes with float64 errors.  Of a loaded
+        table: a read-only view of the file, of which only what is looked at is read.
     trials : dict of (S,) arrays
-        timestep, noise_index, eps_sign, weight.
+        timestep (row of the schedule), noise_index, eps_sign, weight (under the table's own weighting, mean 1).
     classes : list of str, (K,)
     run : dict
+        The record of the run that made it, as a `Result` has it, with the fingerprint of all that changes errors.
+    schedule : Schedule
+    weighting : (T,) float64 or None
+        Over timesteps, under which the trials were drawn; None: uniform.
+    cost : (K,) int64
+        Denoiser evaluations of one trial of each class: its prompts.
+    log_prior : (K,) float64
+    temperature : float
+    antithetic : bool
+    n_noise : int or None
+        Rows of a given noise array; None: noise is the counter-based stream.
+    listed : bool
+        The trials are a list of timesteps; else they were drawn from a density over the schedule.
+    labels : (N,) int64 or None
+        True class of each image, where it is known.
     """
 
-    errors: NDArray[np.float64]
+    errors: Floats
     trials: Trials
     classes: list[str]
     run: dict[str, Any]
-    classifier: Classifier
+    schedule: Schedule
+    weighting: Floats | None
+    cost: NDArray[np.int64]
+    log_prior: Floats
+    temperature: float
+    antithetic: bool
+    n_noise: int | None
+    listed: bool
+    labels: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.errors)
+        k, s, n = len(self.classes), len(self.trials["timestep"]), len(self.schedule)
+        if len(shape) != 3 or shape[1:] != (k, s):
+            raise ShapeError(f"errors has shape {shape}, must be (N, {k}, {s}): images, classes, trials")
+        for name, column in cast("dict[str, NDArray[Any]]", self.trials).items():
+            if np.shape(column) != (s,):
+                raise ShapeError(f"trials has {np.size(column)} of {name}, must have {s}")
+        for name, value, size in (
+            ("cost", self.cost, k),
+            ("log_prior", self.log_prior, k),
+            ("weighting", self.weighting, n),
+        ):
+            if value is not None and np.shape(value) != (size,):
+                raise ShapeError(f"{name} has shape {np.shape(value)}, must be ({size},)")
+        if s and self.timesteps.max() >= n:
+            raise InputError(f"a trial is at timestep {self.timesteps.max()}, the schedule has {n}")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", check_labels(self.labels, shape[0], self.classes))
 
     @property
     def timesteps(self) -> NDArray[np.int64]:
@@ -44,67 +94,123 @@ class ErrorTable:
         return self.trials["timestep"].astype(np.int64)
 
     @property
-    def schedule(self) -> Schedule:
-        return self.classifier.denoiser.schedule
+    def prediction_type(self) -> str:
+        return str(self.run.get("prediction_type"))
 
-    @property
-    def weighting(self) -> NDArray[np.float64] | None:
-        """(T,) under which the trials were drawn; None: uniform."""
-        return self.classifier.weighting
+    def terms(self, weighting: Floats | None) -> Terms:
+        """What a policy is told of the run, with this weighting."""
+        return Terms(
+            n_classes=len(self.classes),
+            n_timesteps=len(self.schedule),
+            weighting=weighting,
+            antithetic=self.antithetic,
+            n_noise=self.n_noise,
+            schedule=self.schedule,
+        )
+
+    def __len__(self) -> int:
+        return len(self.errors)
 
     def __repr__(self) -> str:
         n, k, s = self.errors.shape
-        return f"ErrorTable({n} pictures, {k} classes, {s} trials)"
+        return f"ErrorTable({n} images, {k} classes, {s} trials{'' if self.labels is None else ', labelled'})"
+
+    def check(self, classifier: Classifier) -> None:
+        """
+        Raises
+        ------
+        FingerprintMismatchError
+            `classifier` would not make these errors: another model, schedule, classes, loss, seed, noise or pooling.
+        """
+        check_same(self.run.get("fingerprint", {}), fingerprint(classifier), "the table is not of this classifier")
+
+    def select(
+        self, *, images: Any = None, classes: Sequence[str | int] | None = None, trials: Any = None
+    ) -> ErrorTable:
+        """A table of some images, classes (names or positions) and trials (positions), in the order given.
+
+        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.
+
+        Raises
+        ------
+        ValueError
+            No such class, or images are left whose true class is not.
+        """
+        errors, labels, parts = self.errors, self.labels, cast("dict[str, NDArray[Any]]", self.trials)
+        changes: dict[str, Any] = {}
+        if images is not None:
+            errors, labels = errors[images], None if labels is None else labels[images]
+        if classes is not None:
+            chosen = [class_index(entry, self.classes, "classes") for entry in classes]
+            errors = errors[:, chosen]
+            changes = {
+                "classes": [self.classes[k] for k in chosen],
+                "cost": self.cost[chosen],
+                "log_prior": self.log_prior[chosen],
+            }
+            if labels is not None:
+                if not np.isin(labels, chosen).all():
+                    raise InputError(f"{np.sum(~np.isin(labels, chosen))} images are of classes that were not selected")
+                labels = np.array([chosen.index(label) for label in labels.tolist()], np.int64)
+        if trials is not None:
+            errors = errors[:, :, trials]
+            parts = {name: column[trials] for name, column in parts.items()}
+            if not parts["weight"].any():
+                raise InputError("the selected trials all have weight 0")
+            parts["weight"] = parts["weight"] / parts["weight"].mean()
+        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), **changes)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an Arrow file (Feather V2, uncompressed), at once or not at all: beside it first, then renamed.
+
+        One row an image, ``errors`` as Arrow's fixed-shape tensor of (K, S) float64, ``label`` as int64 or null; everything
+        else is json in the schema's metadata.  Needs pyarrow (extra `results`).
+        """
+        from .table_file import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, classifier: Classifier | None = None) -> ErrorTable:
+        """Open a saved table; its errors stay in the file, memory-mapped, until they are looked at.
+
+        Parameters
+        ----------
+        path : path
+        classifier : Classifier or None
+            Must be one that would make the same errors.
+
+        Raises
+        ------
+        ValueError
+            The file is not an error table, is cut short, or was written by a newer version.
+        FingerprintMismatchError
+            The table is of another model, schedule, ... than `classifier`.
+        """
+        from .table_file import load
+
+        table = load(path)
+        if classifier is not None:
+            table.check(classifier)
+        return table
 
 
-def replay(table: ErrorTable, policy: Policy) -> Results:
-    """What `policy` would have decided from the table's errors; no denoiser is asked.
-
-    Raises
-    ------
-    ValueError
-        The policy makes a trial that the table does not have.
-    """
-    classifier = table.classifier
-    lowered = classifier._lower(policy)
-    columns = _find(lowered.trials, table.trials)
-    cost = classifier.arms.cost_of_arm
-    run = {**table.run, "policy": describe(policy)}
-    results = []
-    for errors in table.errors:
-        race = _core.replay(
-            errors[:, columns],
-            n_classes=len(table.classes),
-            class_of_arm=classifier.arms.class_of_arm,
-            cost_of_arm=cost,
-            trials=lowered.trials,
-            policy=lowered.policy,
-        )
-        results.append(
-            Result.from_race(
-                race,
-                classes=classifier.classes,
-                log_prior=classifier.log_prior,
-                temperature=classifier.temperature,
-                run=run,
+def class_index(entry: str | int, classes: Sequence[str], argument: str) -> int:
+    """Position of a class that is named or counted."""
+    if isinstance(entry, str):
+        if entry not in classes:
+            raise UnknownClassError(
+                f"{argument} has {entry!r}, which is not one of the table's classes: {', '.join(classes)}"
             )
-        )
-    return Results(results, table.classes)
+        return list(classes).index(entry)
+    if isinstance(entry, bool) or not isinstance(entry, (int, np.integer)) or not 0 <= entry < len(classes):
+        raise UnknownClassError(f"{argument} has {entry!r}, must be names of classes or 0 to {len(classes) - 1}")
+    return int(entry)
 
 
-def _find(wanted: Trials, stored: Trials) -> NDArray[np.int64]:
-    """Column of each wanted trial."""
-
-    def keys(trials: Trials) -> list[tuple[Any, ...]]:
-        return list(
-            zip(trials["timestep"].tolist(), trials["noise_index"].tolist(), trials["eps_sign"].tolist(), strict=True)
-        )
-
-    column = {key: i for i, key in enumerate(keys(stored))}
-    missing = [key for key in keys(wanted) if key not in column]
-    if missing:
-        timestep, noise_index, _ = missing[0]
-        raise InputError(
-            f"the table lacks {len(missing)} trials of the policy, first timestep {timestep} with noise {noise_index}"
-        )
-    return np.array([column[key] for key in keys(wanted)], np.int64)
+def check_labels(labels: ArrayLike, n: int, classes: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) class indices from indices or names."""
+    values = list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
+    if not isinstance(values, list) or len(values) != n:
+        raise ShapeError(f"labels has shape {np.shape(labels)}, must be ({n},): one an image")
+    return np.array([class_index(value, classes, "labels") for value in values], np.int64)

@@ -203,9 +203,10 @@ def fuzz_race(rng):
         "anytime": bool(rng.integers(2)), "min_gap": real([0, 0.1], [-1, np.inf]),
         "caps": np.array([[number(3), number(2)], [number(9), number(1)], [number(n), number(1)]][: rng.integers(0, 4)], np.int64).reshape(-1, 2),
     }  # fmt: skip
-    errors = rng.random((k, n))
-    if rng.random() < 0.1:
-        errors[rng.integers(k), rng.integers(n)] = rng.choice([np.nan, np.inf])
+    n_images = int(rng.integers(0, 4))
+    errors = rng.random((n_images, k, n))
+    if n_images and rng.random() < 0.1:
+        errors[rng.integers(n_images), rng.integers(k), rng.integers(n)] = rng.choice([np.nan, np.inf])
     trials = _core.trials_pool(
         number(n), number(20), weighting=None if rng.random() < 0.5 else rng.random(20), density=None,
         antithetic=bool(rng.random() < 0.5),
@@ -213,10 +214,14 @@ def fuzz_race(rng):
         rng.integers(-1 if rng.random() < 0.1 else 0, 20, n), 20, weighting=None, antithetic=False
     )  # fmt: skip
     class_of_arm = rng.integers(0, k + (rng.random() < 0.1), k)
+    columns = rng.integers(-1 if rng.random() < 0.1 else 0, n, len(trials["timestep"]) + (rng.random() < 0.1))
     result = _core.replay(
-        errors, n_classes=k, class_of_arm=class_of_arm, cost_of_arm=np.full(k, number(1)), trials=trials, policy=policy
-    )
-    assert 0 <= result["index"] < k and 0 <= result["p_disagree"] <= 1
+        errors, columns=columns, n_classes=k - k * (rng.random() < 0.05), class_of_arm=class_of_arm, cost_of_arm=np.full(k, number(1)),
+        trials=trials, policy=policy, backend=CPU,
+    )  # fmt: skip
+    assert ((result["index"] >= 0) & (result["index"] < k)).all()
+    assert ((result["p_disagree"] >= 0) & (result["p_disagree"] <= 1)).all()
+    assert len(result["trace"]) == result["trace_offset"][-1]
 
 
 def fuzz_schedule(rng):

@@ -33,6 +33,9 @@ const dc_dit *core_dit_of(core_state *state, PyObject *dit);
 /* ops.c, functions.c */
 extern PyMethodDef core_ops_methods[], core_function_methods[];
 
+/* replay.c: the module's function `replay` */
+PyObject *core_replay(PyObject *module, PyObject *args, PyObject *kwargs);
+
 /* policy.c: the dicts of the stub file. */
 typedef struct core_trials {
     dc_trial *items; /* owned */
@@ -46,6 +49,7 @@ int core_loss_parse(core_state *state, dc_loss *out, const char *name);
 /* {"losses": ..., ...} of a finished race. */
 PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_classes, int64_t n_arms, int64_t n_trials,
                            int keep_errors);
+PyObject *core_status_name(dc_race_status status); /* new reference */
 int core_seed_parse(core_state *state, uint64_t *out, PyObject *seed);
 
 #endif

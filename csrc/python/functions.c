@@ -1,5 +1,4 @@
-/* Schedules, trials, Student's t, replay: arrays in, arrays out. */
-#include <stdlib.h>
+/* Schedules, trials, Student's t: arrays in, arrays out. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -349,72 +348,6 @@ static PyObject *philox4x32(PyObject *module, PyObject *args)
     return Py_BuildValue("(IIII)", words.w0, words.w1, words.w2, words.w3);
 }
 
-/* Feeds stored errors (n_arms, n_trials) to a race. */
-static dc_status run_replay(dc_race *race, const double *errors, int64_t n_trials, dc_error *err)
-{
-    dc_race_status status = DC_RACE_RUNNING;
-    while (status == DC_RACE_RUNNING) {
-        dc_race_round round = dc_race_open_round(race);
-        for (int64_t t = round.first; t < round.first + round.count; t++) {
-            for (int64_t i = 0; i < round.n_alive; i++) {
-                double error = errors[round.alive[i] * n_trials + t];
-                if (!(error - error == 0.0))
-                    return dc_error_set(err, DC_ERR_VALUE, "the table has no finite error for prompt %lld at trial %lld",
-                                        (long long)round.alive[i], (long long)t);
-                dc_race_record(race, round.alive[i], t, error);
-            }
-        }
-        dc_status result = dc_race_close_round(race, &status, err);
-        if (result != DC_OK)
-            return result;
-    }
-    return DC_OK;
-}
-
-static PyObject *replay(PyObject *module, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"errors", "n_classes", "class_of_arm", "cost_of_arm", "trials", "policy", NULL};
-    core_state *state = core_state_of(module);
-    PyObject *errors_object, *class_object, *cost_object, *trials_dict, *policy_dict;
-    PyObject *errors = NULL, *class_of_arm = NULL, *cost_of_arm = NULL, *caps = NULL, *result = NULL;
-    Py_ssize_t n_classes;
-    core_trials trials = {0};
-    dc_policy policy;
-    dc_race *race = NULL;
-    dc_error err = {0};
-    dc_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O$nOOOO", names, &errors_object, &n_classes, &class_object, &cost_object,
-                                     &trials_dict, &policy_dict))
-        return NULL;
-    if ((errors = array_in(state, errors_object, ARRAY_FLOAT64, 2, "errors")) == NULL)
-        goto done;
-    int64_t n_arms = array_dim(errors, 0), n_trials = array_dim(errors, 1);
-    if ((class_of_arm = array_of_size(state, class_object, ARRAY_INT64, n_arms, "class_of_arm")) == NULL ||
-        (cost_of_arm = array_of_size(state, cost_object, ARRAY_INT64, n_arms, "cost_of_arm")) == NULL ||
-        core_trials_parse(state, &trials, trials_dict) < 0 || core_policy_parse(state, &policy, &caps, policy_dict) < 0)
-        goto done;
-    if (trials.n > n_trials) {
-        PyErr_Format(state->exceptions[DC_ERR_VALUE], "the policy needs %lld trials, the table has %lld",
-                     (long long)trials.n, (long long)n_trials);
-        goto done;
-    }
-    dc_arms arms = {n_arms, n_classes, array_data(class_of_arm), array_data(cost_of_arm)};
-    Py_BEGIN_ALLOW_THREADS
-    status = dc_race_new(&race, &arms, trials.items, trials.n, &policy, &err);
-    if (status == DC_OK)
-        status = run_replay(race, array_data(errors), n_trials, &err);
-    Py_END_ALLOW_THREADS
-    result = status == DC_OK ? core_race_result(state, race, n_classes, n_arms, trials.n, 0) : core_raise(state, &err);
-done:
-    dc_race_free(race);
-    dc_free(trials.items);
-    Py_XDECREF(caps);
-    Py_XDECREF(errors);
-    Py_XDECREF(class_of_arm);
-    Py_XDECREF(cost_of_arm);
-    return result;
-}
-
 #define KEYWORDS(function) (PyCFunction)(void (*)(void)) function, METH_VARARGS | METH_KEYWORDS
 
 PyMethodDef core_function_methods[] = {
@@ -432,6 +365,6 @@ PyMethodDef core_function_methods[] = {
     {"student_sf", student_sf, METH_VARARGS, NULL},
     {"student_isf", student_isf, METH_VARARGS, NULL},
     {"philox4x32", philox4x32, METH_VARARGS, NULL},
-    {"replay", KEYWORDS(replay), NULL},
+    {"replay", KEYWORDS(core_replay), NULL},
     {0},
 };

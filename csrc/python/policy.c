@@ -154,10 +154,15 @@ static PyObject *build_trace(const dc_race *race)
     return trace;
 }
 
+PyObject *core_status_name(dc_race_status status)
+{
+    static const char *const names[] = {"running", "decided", "pool_exhausted", "budget"};
+    return PyUnicode_InternFromString(names[status]);
+}
+
 PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_classes, int64_t n_arms, int64_t n_trials,
                            int keep_errors)
 {
-    static const char *const status_names[] = {"running", "decided", "pool_exhausted", "budget"};
     PyObject *losses = array_new(1, &n_classes, ARRAY_FLOAT64), *stderrs = array_new(1, &n_classes, ARRAY_FLOAT64);
     PyObject *excess = array_new(1, &n_classes, ARRAY_FLOAT64), *trials = array_new(1, &n_classes, ARRAY_INT64);
     PyObject *alive = array_new(1, &n_classes, ARRAY_BOOL), *trace = build_trace(race), *errors = NULL, *out = NULL;
@@ -179,9 +184,9 @@ PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_cla
     }
     if (keep_errors)
         dc_race_errors(race, array_data(errors));
-    out = Py_BuildValue("{sLsOsOsOsOsOsLsdsssOsO}", "index", (long long)result.index, "losses", losses, "stderr", stderrs,
+    out = Py_BuildValue("{sLsOsOsOsOsOsLsdsNsOsO}", "index", (long long)result.index, "losses", losses, "stderr", stderrs,
                         "excess", excess, "n_trials", trials, "alive", alive, "n_evals", (long long)result.n_evals,
-                        "p_disagree", result.p_disagree, "status", status_names[result.status], "trace", trace, "errors",
+                        "p_disagree", result.p_disagree, "status", core_status_name(result.status), "trace", trace, "errors",
                         errors);
 done:
     Py_XDECREF(losses);

@@ -1,0 +1,70 @@
+"""What changes a stored error, in a few words a part: two records with one fingerprint may be compared or joined."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import FingerprintMismatchError
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+
+Fingerprint = dict[str, str]
+
+
+def fingerprint(classifier: Classifier) -> Fingerprint:
+    """Parts of a classifier that its errors depend on.
+
+    Policy, weighting, priors, batch size, threads and instruction set are not among them: they choose errors or read them,
+    and never change one.  A model is known by the SHA-256 of its weights where it has a file of them, else by its name.
+    """
+    denoiser, arms = classifier.denoiser, classifier.arms
+    parts = {
+        "model": str(denoiser.name) if denoiser.digest is None else denoiser.digest[:16],
+        "shape": str(denoiser.shape),
+        "prediction type": str(denoiser.prediction_type),
+        "schedule": digest(denoiser.schedule.alpha, denoiser.schedule.sigma, denoiser.schedule.time),
+        "target": digest(denoiser.p, denoiser.q),
+        "preparation": str(denoiser.preparation),
+        "classes": digest(np.array(classifier.classes)),
+        "conditions": digest(arms.class_of_arm, arms.offset, arms.conditions, *_given(denoiser.conditions)),
+        "loss": classifier.loss,
+        "seed": str(classifier.seed),
+        "noise": "counter" if classifier.noise is None else digest(classifier.noise),
+        "pool": classifier.pool,
+    }
+    if classifier.pool == "logmeanexp":
+        parts["temperature"] = repr(classifier.pool_temperature)
+    return parts
+
+
+def digest(*arrays: Any) -> str:
+    """First 16 digits of the SHA-256 of arrays with their types and shapes."""
+    state = hashlib.sha256()
+    for array in arrays:
+        state.update(f"{array.dtype.str}{array.shape}".encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:16]
+
+
+def _given(conditions: Any) -> list[Any]:
+    """Those of a denoiser's own conditions that are NumPy arrays; others are known by the model's name alone."""
+    values = conditions.values() if isinstance(conditions, Mapping) else [conditions]
+    return [value for value in values if isinstance(value, np.ndarray) and value.dtype != object]
+
+
+def check_same(mine: Fingerprint, other: Fingerprint, what: str, *, but: Sequence[str] = ()) -> None:
+    """
+    Raises
+    ------
+    FingerprintMismatchError
+        They differ in a part that is not in `but`; all such parts are named.
+    """
+    parts = [part for part in {**mine, **other} if part not in but and mine.get(part) != other.get(part)]
+    if parts:
+        said = ", ".join(f"{part} is {mine.get(part)!r}, not {other.get(part)!r}" for part in parts)
+        raise FingerprintMismatchError(f"{what}: {said}")
