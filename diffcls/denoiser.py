@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _core
 from .errors import DTypeError, InputError, MissingExtraError, ShapeError
-from .schedule import Schedule
+from .schedule import PredictionType, Schedule
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
 Conditions = Any  # an array or a mapping of arrays, first axis K
@@ -33,8 +33,9 @@ class Denoiser:
     shape : tuple of int
         Of one x_start, without the batch axis.
     schedule : Schedule
-    prediction_type : str or (p, q)
+    prediction_type : str, (p, q) or None
         "epsilon", "v_prediction", "sample", "flow_prediction", "edm", or arrays: the target is ``p * x_start + q * eps``.
+        None: what the schedule's config says, where it was made from one, else "epsilon".
     conditions : array, mapping of arrays or None
         First axis K.  None: `predict` is given class ids.
     n_classes : int or None
@@ -60,7 +61,7 @@ class Denoiser:
         *,
         shape: Sequence[int],
         schedule: Schedule,
-        prediction_type: str | tuple[ArrayLike, ArrayLike] = "epsilon",
+        prediction_type: PredictionType | None = None,
         conditions: Conditions = None,
         n_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -77,6 +78,7 @@ class Denoiser:
         self.predict = predict
         self.shape = _check_shape(shape)
         self.schedule = schedule
+        prediction_type = _agree(prediction_type, schedule)
         self.prediction_type = prediction_type if isinstance(prediction_type, str) else "(p, q)"
         self.p, self.q = schedule.target(prediction_type)
         self.conditions = conditions
@@ -118,6 +120,17 @@ class Denoiser:
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _agree(prediction_type: PredictionType | None, schedule: Schedule) -> PredictionType:
+    """The caller's prediction type, or that of the schedule's config; they must not contradict each other."""
+    told = schedule.prediction_type
+    if prediction_type is None:
+        return "epsilon" if told is None else told
+    if told is not None and not np.allclose(schedule.target(prediction_type), schedule.target(told), rtol=0, atol=1e-9):
+        here = repr(told) if isinstance(told, str) else "another (p, q)"
+        raise InputError(f"prediction_type is {prediction_type!r}, the schedule's config says {here}")
+    return prediction_type
 
 
 def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
