@@ -42,12 +42,12 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
 }
-_MODULES = ("models", "ops", "plotting", "policies")
+_MODULES = ("models", "ops", "plotting", "policies", "testing", "weightings")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import models, ops, plotting, policies
+    from . import models, ops, plotting, policies, testing, weightings
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (

@@ -82,8 +82,10 @@ def classify(
         Several prompts a class: the best one counts, or their errors are pooled inside each trial ("logmeanexp" with
         `temperature`).
     loss : {"l2", "l1", "huber"}
-    weighting : None, "uniform" or (T,) array
-        Over timesteps.  None: the model's own where it has one, else uniform.
+    weighting : None, str or (T,) array
+        Of the errors in the model's own parameterisation, over timesteps.  None: the model's own where it has one, else
+        "uniform".  A name is one of `weightings.names`: "epsilon", "min_snr", "likelihood", ...; `weightings` says what
+        each means, and why "uniform" is the default for every prediction type.
     priors : None, (K,) array or mapping of label to number
     temperature : float or None
         Of the probabilities.  None: the model's fitted one where it has one, else 1.
@@ -157,7 +159,7 @@ class Classifier:
         self.classes = self.arms.classes
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
-        self.weighting = check_weighting(weighting, self.denoiser)
+        self.weighting = check_weighting(weighting, self.denoiser, self.loss)
         self.log_prior = check_priors(priors, self.classes)
         self.temperature = check_temperature(self.denoiser.temperature if temperature is None else temperature)
         self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)

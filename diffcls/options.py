@@ -15,6 +15,7 @@ from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .weightings import named
 
 DEFAULT_BATCH_SIZE = 64
 
@@ -78,13 +79,19 @@ def check_batch_size(batch_size: Any) -> int:
     return int(batch_size)
 
 
-def check_weighting(weighting: Any, denoiser: Denoiser) -> NDArray[np.float64] | None:
+def check_weighting(weighting: Any, denoiser: Denoiser, loss: str = "l2") -> NDArray[np.float64] | None:
+    """(T,) weights on the model's own errors; None: all one."""
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):
-        if weighting != "uniform":
-            raise InputError(f"weighting is {weighting!r}; the only name is 'uniform', or give an array over timesteps")
-        return None
+        weights = named(weighting, denoiser.schedule, (denoiser.p, denoiser.q))
+        if weighting == "uniform":
+            return None
+        if loss != "l2":
+            raise InputError(
+                f"weighting {weighting!r} is defined for squared errors, and loss is {loss!r}; give an array over timesteps"
+            )
+        return weights
     weights = np.array(weighting, np.float64)
     n = len(denoiser.schedule)
     if weights.shape != (n,):

@@ -157,9 +157,53 @@ class Schedule:
             raise InputError("prediction_type (p, q) must be finite")
         return p, q
 
+    def error_factor(self, prediction_type: PredictionType) -> Floats:
+        """(T,): by what a prediction of this type misses its target, for the same mistake about x_t.
+
+        x_start and eps that make the same x_t differ from the true ones by ``-sigma u`` and ``alpha u`` with one u, so the
+        target ``p x_start + q eps`` is missed by ``(alpha q - sigma p) u``; this is ``|alpha q - sigma p|``.  It is alpha
+        for epsilon, sigma for sample, alpha^2 + sigma^2 for v_prediction, alpha + sigma for flow_prediction.
+        """
+        p, q = self.target(prediction_type)
+        return np.abs(self.alpha * q - self.sigma * p)
+
+    def loss_weight(self, from_type: PredictionType, to_type: PredictionType, *, loss: str = "l2") -> Floats:
+        """(T,): multiplies errors of a model that predicts `from_type` into those it would have predicting `to_type`.
+
+        ``(error_factor(to_type) / error_factor(from_type))^2``, without the square for "l1": stored errors of one
+        parameterisation become another's without a new evaluation.
+
+        Parameters
+        ----------
+        from_type, to_type : str or (p, q)
+        loss : {"l2", "l1"}
+            A Huber error does not scale, so it can not be converted.
+
+        Raises
+        ------
+        ValueError
+            A row where `from_type` says nothing beyond x_t (eps where alpha is zero, x_start where sigma is) and `to_type`
+            does; or another loss.
+        """
+        if loss not in ("l2", "l1"):
+            raise InputError(f"loss is {loss!r}, errors convert by a weight for 'l2' and 'l1' only")
+        have, want = self.error_factor(from_type), self.error_factor(to_type)
+        lost = (have == 0.0) & (want > 0.0)
+        if lost.any():
+            raise InputError(
+                f"at row {int(np.flatnonzero(lost)[0])} of the schedule the error of {_told(from_type)} is zero for every "
+                f"model, so that of {_told(to_type)} can not be made from it"
+            )
+        ratio = np.divide(want, have, out=np.zeros_like(want), where=have > 0.0)
+        return ratio**2 if loss == "l2" else ratio
+
     def to_dict(self) -> dict[str, Any]:
         """Enough to make it again."""
         return {"alpha": self.alpha.tolist(), "sigma": self.sigma.tolist(), "time": self.time.tolist()}
+
+
+def _told(prediction_type: PredictionType) -> str:
+    return prediction_type if isinstance(prediction_type, str) else "(p, q)"
 
 
 def _count(n: Any) -> int:
