@@ -38,13 +38,14 @@ def check_denoiser(
     condition_ignored    every class gets the same prediction
     same_condition       some classes do
     time_ignored         every time does
-    prediction_type      read as another type, or with the sign turned round, the error falls to less than half
+    prediction_type      read as another type, or with the sign turned round, the error falls clearly
     scaling              so it does with the output, x_t or x_start in another unit
     time_convention      so it does when the times of other rows are fed
+    large_error          the error exceeds that of predicting zero, and none of the above explains it
     time_offset          the model's time is one row off
     ===================  ======================================================================================
 
-    The last four need `x_start`: real inputs, of the kind that the model was trained on.  They rest on one fact: a good
+    The last five need `x_start`: real inputs, of the kind that the model was trained on.  They rest on one fact: a good
     denoiser's error is smallest when it is fed and read as it was trained.  A model that is merely bad has no finding.
     One row of a thousand changes the error little: the last is found from structure at low noise, or from many elements
     (tens of thousands), and reported as not checked where neither is there.
@@ -108,15 +109,20 @@ def _contract(probe: Probe, report: DenoiserReport, x: Floats, rng: np.random.Ge
         return False
     apart = contract.rows_apart(probe, *mixed)
     report.add("rows apart", apart)
+    if apart is not None:
+        report.skipped["everything else"] = "rows must be apart first"
+        return False
     x_t, rows, _ = mixed
+    alike = None
     if len(some) > 1:
-        report.add("condition used", contract.conditions(probe, x_t, rows, some))
+        alike = contract.conditions(probe, x_t, rows, some)
+        report.add("condition used", alike)
     else:
         report.skipped["condition"] = "there is one class"
     timeless = contract.time_used(probe, x_t, some)
     report.add("time used", timeless)
-    if apart is not None or timeless is not None:
-        report.skipped[NEED[0]] = "rows must be apart and times used first"
+    if timeless is not None or alike is not None:
+        report.skipped[NEED[0]] = "conditions and times must be used first"
         return False
     return True
 

@@ -2,7 +2,7 @@
 
 The mean of x_start given x_t has the smallest squared error there is, so of several readings of a good model's output (or
 ways to feed it) the right one has the smallest error.  Readings are compared on the same pictures, noise and rows; a
-reading is reported when it at least halves the error.
+reading is reported when it brings the error down by a quarter or more.
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from .probe import Floats, Probe, Rows
 from .report import Finding
 
-BETTER = 0.5
-"""A reading must bring the error down to this part to be reported."""
+BETTER = 0.75
+"""A reading must bring the error down to this part to be reported: a perfect denoiser has none below 1."""
+
+CLEARLY = 0.5
+"""The same where one of many is chosen."""
+
+WORSE = 1.1
+"""A conditional mean is never worse than zero, 1 on average."""
 
 TYPES = ("epsilon", "v_prediction", "sample", "flow_prediction", "edm")
+MIDDLING = 2.5
+"""Of ln SNR, either way."""
 SCALES = (0.13025, 0.18215, 0.25, 0.5, 2.0, 4.0, 1 / 0.18215, 1 / 0.13025, 127.5, 1 / 127.5)
 
 
@@ -33,6 +42,8 @@ class Trials:
     prediction: Floats
     error: float
     """Mean error as declared, part of the target's power."""
+    every: list[NDArray[np.float32]]
+    """Of each picture the predictions of all candidate classes, (k, rows, *shape): another reading may find another class."""
 
 
 def baseline(probe: Probe, x_start: Floats, candidates: list[Rows], rng: np.random.Generator) -> Trials | None:
@@ -40,7 +51,7 @@ def baseline(probe: Probe, x_start: Floats, candidates: list[Rows], rng: np.rand
     rows = probe.rows_between(-3.0, 4.0, 8)
     if len(rows) == 0:
         return None
-    parts = []
+    parts, every = [], []
     for picture, classes in zip(x_start, candidates, strict=True):
         eps = rng.standard_normal((len(rows), *picture.shape))
         x = np.broadcast_to(picture, eps.shape)
@@ -48,13 +59,14 @@ def baseline(probe: Probe, x_start: Floats, candidates: list[Rows], rng: np.rand
         n, k = len(rows), len(classes)
         predictions = probe.ask(np.tile(x_t, (k, *(1 for _ in picture.shape))), np.tile(rows, k), np.repeat(classes, n))
         predictions = predictions.reshape(k, *x.shape)
+        every.append(predictions.astype(np.float32))
         target = probe.target(x, eps, rows)
         errors = [np.mean(probe.error(prediction, target, rows)) for prediction in predictions]
         best = int(np.argmin(errors))
         parts.append((x, eps, rows, np.repeat(classes[best], n), predictions[best]))
     x, eps, rows, classes, prediction = (np.concatenate(part) for part in zip(*parts, strict=True))
     error = float(np.mean(probe.error(prediction, probe.target(x, eps, rows), rows)))
-    return Trials(x, eps, rows, classes, prediction, error)
+    return Trials(x, eps, rows, classes, prediction, error, every)
 
 
 def best_classes(probe: Probe, x_start: Floats, candidates: list[Rows], rng: np.random.Generator) -> Rows:
@@ -80,15 +92,30 @@ def explain(probe: Probe, trials: Trials) -> Finding | None:
     readings = [*_types(probe, trials), *_gains(probe, trials), *_times(probe, trials)]
     readings += [*_inputs(probe, trials), *_pictures(probe, trials)]
     ratio, finding = min(readings, key=lambda reading: reading[0], default=(1.0, None))
-    return finding if ratio < BETTER else None
+    if ratio < BETTER:
+        return finding
+    if trials.error > WORSE:
+        return Finding(
+            "large_error",
+            f"the error is {trials.error:.2g} of the target's power, worse than predicting zero, and no other reading explains it",
+            "Check the unit of the time that the model is fed, the conditions, and whether x_start is of the model's kind.",
+        )
+    return None
 
 
 Reading = tuple[float, Finding]
 
 
 def _types(probe: Probe, trials: Trials) -> list[Reading]:
-    """Another prediction type, or one with its sign turned round."""
+    """Another prediction type, or one with its sign turned round.
+
+    Errors of different targets are compared by the mistake u about x_t that they stand for (`Schedule.error_factor`), on
+    middling noise, where none of the targets says nothing.
+    """
     declared, readings = probe.denoiser, []
+    if not (np.abs(probe.log_snr()[trials.rows]) <= MIDDLING).any():
+        return []
+    own, _ = _mistake(probe, trials, declared.p, declared.q)
     for name in TYPES:
         try:
             p, q = probe.schedule.target(name)
@@ -97,11 +124,11 @@ def _types(probe: Probe, trials: Trials) -> list[Reading]:
         for sign, told in ((1.0, repr(name)), (-1.0, f"minus {name!r}")):
             if np.allclose(sign * p, declared.p, atol=0.05) and np.allclose(sign * q, declared.q, atol=0.05):
                 continue
-            target = sign * (probe.of(p[trials.rows]) * trials.x_start + probe.of(q[trials.rows]) * trials.eps)
-            ratio = float(np.mean(probe.error(trials.prediction, target, trials.rows))) / trials.error
-            wanted = repr(name) if sign > 0 else "(p, q) = " + {
-                "epsilon": "(0, -1)", "sample": "(-1, 0)", "flow_prediction": "(1, -1)"
-            }.get(name, f"the negatives of Schedule.target({name!r})")  # fmt: skip
+            mistake, error = _mistake(probe, trials, sign * p, sign * q)
+            if error > 1.0:  # no better than zero: not that either
+                continue
+            ratio = mistake / own
+            wanted = repr(name) if sign > 0 else f"the pair of negatives of Schedule.target({name!r})"
             finding = Finding(
                 "prediction_type",
                 f"read as {told} the prediction's error is {ratio:.2g} of what it is as {declared.prediction_type!r}",
@@ -111,14 +138,37 @@ def _types(probe: Probe, trials: Trials) -> list[Reading]:
     return readings
 
 
+def _mistake(probe: Probe, trials: Trials, p: Floats, q: Floats, gain: float = 1.0) -> tuple[float, float]:
+    """(mean mistake on middling noise, mean error) under the reading (p, q), each picture as the class that explains it best."""
+    n = len(trials.rows) // len(trials.every)
+    mistakes, errors = [], []
+    for i, predictions in enumerate(trials.every):
+        part = slice(i * n, (i + 1) * n)
+        rows = trials.rows[part]
+        use = np.abs(probe.log_snr()[rows]) <= MIDDLING
+        target = probe.of(p[rows]) * trials.x_start[part] + probe.of(q[rows]) * trials.eps[part]
+        each = [gain * prediction.astype(np.float64) for prediction in predictions]
+        found = [float(np.mean(probe.mistake(one[use], target[use], p, q, rows[use]))) for one in each]
+        best = int(np.argmin(found))
+        mistakes.append(found[best])
+        errors.append(float(np.mean(probe.error(each[best], target, rows))))
+    return float(np.mean(mistakes)), float(np.mean(errors))
+
+
 def _gains(probe: Probe, trials: Trials) -> list[Reading]:
-    """A constant factor on the output."""
+    """A constant factor on the output: the same at every noise level."""
     target = probe.target(trials.x_start, trials.eps, trials.rows)
-    power = float(np.sum(trials.prediction**2))
-    gain = float(np.sum(trials.prediction * target)) / power if power > 0.0 else 0.0
-    if 0.8 < gain < 1.25 or gain <= 0.0:
+    axes = tuple(range(1, target.ndim))
+    product, power = (np.sum(trials.prediction * other, axis=axes) for other in (target, trials.prediction))
+    levels = [trials.rows == row for row in np.unique(trials.rows)]
+    gains = np.array([product[here].sum() / max(power[here].sum(), 1e-30) for here in levels])
+    gain = float(np.median(gains))
+    if 0.8 < gain < 1.25 or gain <= 0.0 or np.median(np.abs(gains / gain - 1.0)) > 0.2:
         return []
-    ratio = float(np.mean(probe.error(gain * trials.prediction, target, trials.rows))) / trials.error
+    declared = probe.denoiser
+    ratio = (
+        _mistake(probe, trials, declared.p, declared.q, gain)[0] / _mistake(probe, trials, declared.p, declared.q)[0]
+    )
     finding = Finding(
         "scaling",
         f"multiplied by {gain:.3g} the prediction's error is {ratio:.2g} of what it is",
@@ -151,7 +201,7 @@ def _times(probe: Probe, trials: Trials) -> list[Reading]:
         if turned
         else "Check what time the model is fed: its unit (0 to 1, 0 to n), its direction, a logarithm.",
     )
-    return [(ratio, finding)]
+    return [(ratio, finding)] if ratio < CLEARLY else []
 
 
 def _inputs(probe: Probe, trials: Trials) -> list[Reading]:
@@ -168,14 +218,25 @@ def _inputs(probe: Probe, trials: Trials) -> list[Reading]:
         if np.allclose(factor, 1.0, atol=0.05):
             continue
         prediction = probe.ask(probe.of(factor) * x_t, trials.rows, trials.classes)
-        ratio = float(np.mean(probe.error(prediction, target, trials.rows))) / trials.error
+        ratio = _ratio(probe, trials, prediction, target)
         finding = Finding(
             "scaling",
             f"fed {told} the prediction's error is {ratio:.2g} of what it is",
             "The model expects that input: scale x_t in predict, or give the schedule that makes it.",
         )
-        readings.append((ratio, finding))
+        if ratio < CLEARLY:
+            readings.append((ratio, finding))
     return readings
+
+
+def _ratio(probe: Probe, trials: Trials, prediction: Floats, target: Floats) -> float:
+    """Mean mistake of other predictions of the same trials, as part of what it is; on middling noise."""
+    p, q = probe.denoiser.p, probe.denoiser.q
+    use = np.abs(probe.log_snr()[trials.rows]) <= MIDDLING
+    if not use.any():
+        return 1.0
+    changed, own = (probe.mistake(f[use], target[use], p, q, trials.rows[use]) for f in (prediction, trials.prediction))
+    return float(changed.mean() / own.mean())
 
 
 def _pictures(probe: Probe, trials: Trials) -> list[Reading]:
@@ -192,7 +253,7 @@ def _pictures(probe: Probe, trials: Trials) -> list[Reading]:
         place = np.clip(np.searchsorted(level[order], wanted), 0, len(order) - 1)
         rows = order[place]
         use = np.abs(np.log(level[rows] / wanted)) < 0.2
-        if np.mean(use) < 0.4:
+        if np.mean(use) < 0.25:
             continue
         rows, x = rows[use], scale * trials.x_start[use] + shift
         # the same noisy picture: what noise is left to fit the row is less than the rows' spacing
@@ -206,5 +267,6 @@ def _pictures(probe: Probe, trials: Trials) -> list[Reading]:
             f"with x_start {told} the error, as part of the noise, is {ratio:.2g} of what it is",
             "x_start is in another unit than the model's: scale it in encode (a latent's scaling factor, [-1, 1] for pixels).",
         )
-        readings.append((ratio, finding))
+        if ratio < CLEARLY:
+            readings.append((ratio, finding))
     return readings

@@ -66,7 +66,7 @@ def _combine(minima: Floats, error: Floats, doubt: Floats) -> tuple[float, float
     combined = weight @ minima / weight.sum()
     bias = float(weight @ doubt / weight.sum())  # the doubts may all have one sign
     offset = float(combined[0])
-    misfit = float(np.sum(((minima[:, 0] - np.rint(offset)) / error) ** 2))
+    misfit = float(np.sum((minima[:, 0] - np.rint(offset)) ** 2 / (error**2 + CLEAR**2)))
     return offset, float(np.hypot(_jackknife(combined[None])[0], bias)), misfit
 
 

@@ -58,12 +58,16 @@ class Probe:
         )
         return np.asarray(np.mean((prediction - target) ** 2, axis=axes) / np.maximum(scale[rows], 1e-12))
 
+    def mistake(self, prediction: Floats, target: Floats, p: Floats, q: Floats, rows: Rows) -> Floats:
+        """(B,): mean square of u, the mistake about x_t, under the reading (p, q)."""
+        factor = np.abs(self.schedule.alpha[rows] * q[rows] - self.schedule.sigma[rows] * p[rows])
+        mean = np.mean((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
+        return np.asarray(mean / np.maximum(factor, 1e-30) ** 2)
+
     def picture_error(self, prediction: Floats, target: Floats, rows: Rows) -> Floats:
         """(B,): squared error of x_start as part of the noise on it, (sigma / alpha)^2: the same in every unit of x_start."""
-        a, s = self.schedule.alpha[rows], self.schedule.sigma[rows]
-        factor = np.abs(a * self.denoiser.q[rows] - s * self.denoiser.p[rows])
-        mean = np.mean((prediction - target) ** 2, axis=tuple(range(1, prediction.ndim)))
-        return np.asarray(np.maximum(a**2 * mean / np.maximum(factor, 1e-30) ** 2, 1e-12))
+        mistake = self.mistake(prediction, target, self.denoiser.p, self.denoiser.q, rows)
+        return np.asarray(np.maximum(self.schedule.alpha[rows] ** 2 * mistake, 1e-12))
 
     def log_snr(self) -> Floats:
         with np.errstate(divide="ignore"):
