@@ -61,6 +61,23 @@ def test_the_embedded_model_passes_with_real_pictures():
     assert "prediction type, scaling, time convention" in report.passed
 
 
+@pytest.mark.parametrize(
+    ("options", "spoil", "name"),
+    [
+        ({"prediction_type": "v_prediction"}, lambda x: x, "prediction_type"),
+        ({"prediction_type": "sample"}, lambda x: 0.18215 * x, "scaling"),
+        ({"prediction_type": "sample"}, lambda x: 127.5 * (x + 1), "scaling"),
+    ],
+)
+def test_faults_around_a_trained_model_and_real_pictures(options, spoil, name):
+    model = diffcls.load(None)
+    images, labels = demo_pictures.load()
+    x_start = spoil(np.stack([model.encode(image)[0] for image in images[:8]]))
+    wrong = Denoiser(model.predict, shape=model.shape, schedule=model.schedule, n_classes=model.n_classes, **options)
+    report = check_denoiser(wrong, x_start, labels=labels[:8])
+    assert names(report) == [name], str(report)
+
+
 def test_without_pictures_it_says_what_it_did_not_check(mixture):
     report = check_denoiser(mixture.denoiser(SCHEDULE))
     assert report.ok and "prediction_type, time and scaling" in report.skipped

@@ -73,10 +73,10 @@ def check_denoiser(
 
     Examples
     --------
-    >>> print(check_denoiser(denoiser, x_start))
-    my_unet: 1 found to be wrong (2113 evaluations)
-      prediction_type: read as 'v_prediction' the prediction's error is 0.043 of what it is as 'epsilon'
-          Set prediction_type='v_prediction'.
+    >>> print(check_denoiser(denoiser, x_start))  # the embedded model, declared to predict v
+    digits-and-clothes: 1 found to be wrong (...)
+      prediction_type: read as 'sample' the prediction's error is 0.12 of what it is as 'v_prediction'
+          Set prediction_type='sample'.
     """
     if not isinstance(denoiser, Denoiser):
         raise DTypeError(f"denoiser is {type(denoiser).__name__}, must be a diffcls.Denoiser")
