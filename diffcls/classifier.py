@@ -89,8 +89,10 @@ def classify(
         Several prompts a class: the best one counts, or their errors are pooled inside each trial ("logmeanexp" with
         `temperature`).
     loss : {"l2", "l1", "huber"}
-    weighting : None, "uniform", Weighting or (T,) array
-        Over timesteps; a `Weighting` is fitted (`diffcls.fit_weighting`).  None: the model's own where it has one, else uniform.
+    weighting : None, str, Weighting or (T,) array
+        Of the errors in the model's own parameterisation, over timesteps.  None: the model's own where it has one, else
+        "uniform".  A name is one of `weightings.names`: "epsilon", "min_snr", "likelihood", ...; `weightings` says what
+        each means, and why "uniform" is the default for every prediction type.  A `Weighting` is fitted (`fit_weighting`).
     priors : None, (K,) array or mapping of label to number
     temperature : float, Calibration or None
         Of the probabilities: a number, or what `fit_temperature` found (its biases are added to the log priors).  None:
@@ -166,7 +168,7 @@ class Classifier:
         self.classes = self.arms.classes
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
-        self.weighting = check_weighting(weighting, self.denoiser)
+        self.weighting = check_weighting(weighting, self.denoiser, self.loss)
         self._fitted = weighting if isinstance(weighting, Weighting) else None
         self.log_prior = check_priors(priors, self.classes)
         calibration = temperature if isinstance(temperature, Calibration) else None

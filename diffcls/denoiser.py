@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from . import _core
 from .errors import DeviceError, DTypeError, InputError, MissingExtraError, ShapeError
 from .profile import Profile
-from .schedule import Schedule
+from .schedule import PredictionType, Schedule
 from .world import World
 
 Call = Callable[[NDArray[np.float32], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]], Any]
@@ -35,8 +35,9 @@ class Denoiser:
     shape : tuple of int
         Of one x_start, without the batch axis.
     schedule : Schedule
-    prediction_type : str or (p, q)
+    prediction_type : str, (p, q) or None
         "epsilon", "v_prediction", "sample", "flow_prediction", "edm", or arrays: the target is ``p * x_start + q * eps``.
+        None: what the schedule's config says, where it was made from one, else "epsilon".
     conditions : array, mapping of arrays or None
         First axis K.  None: `predict` is given class ids.
     n_classes : int or None
@@ -63,7 +64,7 @@ class Denoiser:
         *,
         shape: Sequence[int],
         schedule: Schedule,
-        prediction_type: str | tuple[ArrayLike, ArrayLike] = "epsilon",
+        prediction_type: PredictionType | None = None,
         conditions: Conditions = None,
         n_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -80,6 +81,7 @@ class Denoiser:
         self.predict = predict
         self.shape = _check_shape(shape)
         self.schedule = schedule
+        prediction_type = _agree(prediction_type, schedule)
         self.prediction_type = prediction_type if isinstance(prediction_type, str) else "(p, q)"
         self.p, self.q = schedule.target(prediction_type)
         self.conditions = conditions
@@ -100,6 +102,11 @@ class Denoiser:
     preparation: str | None = None
     native: _core.DiT | None = None
     world: World | None = None
+
+    @property
+    def target(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(p, q), each (T,): `predict` is asked for ``p x_start + q eps``."""
+        return self.p, self.q
 
     def __repr__(self) -> str:
         return (
@@ -123,6 +130,17 @@ class Denoiser:
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _agree(prediction_type: PredictionType | None, schedule: Schedule) -> PredictionType:
+    """The caller's prediction type, or that of the schedule's config; they must not contradict each other."""
+    told = schedule.prediction_type
+    if prediction_type is None:
+        return "epsilon" if told is None else told
+    if told is not None and not np.allclose(schedule.target(prediction_type), schedule.target(told), rtol=0, atol=1e-9):
+        here = repr(told) if isinstance(told, str) else "another (p, q)"
+        raise InputError(f"prediction_type is {prediction_type!r}, the schedule's config says {here}")
+    return prediction_type
 
 
 def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
 from .temperature import Calibration
 from .weighting import Weighting
+from .weightings import named
 
 if TYPE_CHECKING:
     from .tables import ErrorTable
@@ -91,13 +92,19 @@ def check_batch_size(batch_size: Any) -> int:
     return int(batch_size)
 
 
-def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable) -> NDArray[np.float64] | None:
+def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable, loss: str = "l2") -> NDArray[np.float64] | None:
+    """(T,) weights on the model's own errors; None: all one."""
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):
-        if weighting != "uniform":
-            raise InputError(f"weighting is {weighting!r}; the only name is 'uniform', or give an array over timesteps")
-        return None
+        weights = named(weighting, denoiser.schedule, denoiser.target)
+        if weighting == "uniform":
+            return None
+        if loss != "l2":
+            raise InputError(
+                f"weighting {weighting!r} is defined for squared errors, and loss is {loss!r}; give an array over timesteps"
+            )
+        return weights
     if isinstance(weighting, Weighting):
         weighting.check(denoiser.schedule)
         weighting = weighting.weights

@@ -78,7 +78,7 @@ def replay(
         changes |= {"temperature": value, "calibration": describe_calibration(calibration)}
     weights = table.weighting
     if weighting is not None:
-        weights = check_weighting(weighting, table)
+        weights = check_weighting(weighting, table, str(table.run.get("loss", "l2")))
         changes["weighting"] = "uniform" if weights is None else weights.tolist()
     lowered, columns = _trials(table, policy, weights)
     race = _core.replay(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _core
 from .errors import DTypeError, InputError, ShapeError
+from .scheduler_config import read_config
 
 Floats = NDArray[np.float64]
+PredictionType = str | tuple[ArrayLike, ArrayLike]
 
 
 class Schedule:
@@ -25,6 +27,10 @@ class Schedule:
         What the model is fed for each row.
     discrete : bool or None
         The model is fed integers.  None: when all of `time` are whole numbers.
+    sigma_data : float or None
+        Standard deviation of the data, which prediction type "edm" needs.
+    prediction_type : str, (p, q) or None
+        What the model that goes with this schedule predicts, where that is known: a `Denoiser`'s default.
 
     Raises
     ------
@@ -40,6 +46,7 @@ class Schedule:
         *,
         discrete: bool | None = None,
         sigma_data: float | None = None,
+        prediction_type: PredictionType | None = None,
     ) -> None:
         self.alpha, self.sigma, self.time = (
             _column(value, name) for value, name in ((alpha, "alpha"), (sigma, "sigma"), (time, "time"))
@@ -55,6 +62,9 @@ class Schedule:
         if self.is_discrete and not whole:
             raise InputError("a discrete schedule's time must be whole numbers")
         self.sigma_data = sigma_data
+        self.prediction_type = prediction_type
+        if prediction_type is not None:
+            self.target(prediction_type)
         for array in (self.alpha, self.sigma, self.time):
             array.flags.writeable = False
 
@@ -97,33 +107,46 @@ class Schedule:
         return cls(*coefficients, discrete=False, sigma_data=sigma_data)
 
     @classmethod
-    def from_config(cls, config: Any) -> Schedule:
-        """From a diffusers scheduler or its config (a mapping).
+    def from_config(cls, config: Any, *, image_seq_len: int | None = None) -> Schedule:
+        """From a diffusers scheduler or its config (a mapping with ``_class_name``).
 
-        A setting that changes the forward process and is not known here is an error, never ignored.
+        The rows are those of the scheduler as constructed, in ascending order of noise: what training sees.  Coefficients
+        agree with diffusers' own to 1e-6.  Classes that work with ``x_start + s * eps`` and divide the model's input by
+        ``sqrt(s**2 + 1)`` (EulerDiscreteScheduler and its like) come out as the variance-preserving form that the model is
+        fed.  `prediction_type` is read too, and a `Denoiser` made with the schedule takes it from there.
+
+        Every setting is honoured, or sampling only (it chooses noise levels to visit or how to step), or refused: what is
+        not known is an error, never ignored.
+
+        Parameters
+        ----------
+        config : scheduler, or mapping
+        image_seq_len : int or None
+            Tokens of an image, for a flow whose shift follows the image's size (``use_dynamic_shifting``).
 
         Raises
         ------
         ValueError
-            Unknown scheduler class, beta schedule or setting.
+            Unknown scheduler class, beta schedule or setting; a setting that can not be honoured.
+        TypeError
+            A setting of the wrong type.
         """
-        settings = dict(getattr(config, "config", config))
-        name = str(settings.pop("_class_name", type(config).__name__ if not isinstance(config, Mapping) else ""))
-        settings = {
-            key: value for key, value in settings.items() if not key.startswith("_") and key not in _SAMPLING_ONLY
-        }
-        if "FlowMatch" in name:
-            return _from_flow_config(settings)
-        if name.startswith("EDM"):
-            raise InputError(f"{name} names no sigmas to classify with; use Schedule.edm(sigmas, sigma_data=...)")
-        return _from_beta_config(settings)
+        facts = read_config(config, image_seq_len)
+        return cls(
+            facts.alpha,
+            facts.sigma,
+            facts.time,
+            discrete=facts.discrete,
+            sigma_data=facts.sigma_data,
+            prediction_type=facts.prediction_type,
+        )
 
     @classmethod
     def _discrete(cls, coefficients: tuple[Floats, Floats]) -> Schedule:
         alpha, sigma = coefficients
         return cls(alpha, sigma, np.arange(len(alpha)))
 
-    def target(self, prediction_type: str | tuple[ArrayLike, ArrayLike]) -> tuple[Floats, Floats]:
+    def target(self, prediction_type: PredictionType) -> tuple[Floats, Floats]:
         """(p, q), each (T,): the model predicts ``p * x_start + q * eps``."""
         if isinstance(prediction_type, str):
             return _core.schedule_target(self.alpha, self.sigma, prediction_type, self.sigma_data or 0.0)
@@ -152,63 +175,53 @@ class Schedule:
         half = squared.astype(np.float16)
         return Schedule(np.sqrt(half), np.sqrt(np.float16(1) - half), self.time, discrete=self.is_discrete)
 
+    def error_factor(self, prediction_type: PredictionType) -> Floats:
+        """(T,): by what a prediction of this type misses its target, for the same mistake about x_t.
+
+        x_start and eps that make the same x_t differ from the true ones by ``-sigma u`` and ``alpha u`` with one u, so the
+        target ``p x_start + q eps`` is missed by ``(alpha q - sigma p) u``; this is ``|alpha q - sigma p|``.  It is alpha
+        for epsilon, sigma for sample, alpha^2 + sigma^2 for v_prediction, alpha + sigma for flow_prediction.
+        """
+        p, q = self.target(prediction_type)
+        return np.abs(self.alpha * q - self.sigma * p)
+
+    def loss_weight(self, from_type: PredictionType, to_type: PredictionType, *, loss: str = "l2") -> Floats:
+        """(T,): multiplies errors of a model that predicts `from_type` into those it would have predicting `to_type`.
+
+        ``(error_factor(to_type) / error_factor(from_type))^2``, without the square for "l1": stored errors of one
+        parameterisation become another's without a new evaluation.
+
+        Parameters
+        ----------
+        from_type, to_type : str or (p, q)
+        loss : {"l2", "l1"}
+            A Huber error does not scale, so it can not be converted.
+
+        Raises
+        ------
+        ValueError
+            A row where `from_type` says nothing beyond x_t (eps where alpha is zero, x_start where sigma is) and `to_type`
+            does; or another loss.
+        """
+        if loss not in ("l2", "l1"):
+            raise InputError(f"loss is {loss!r}, errors convert by a weight for 'l2' and 'l1' only")
+        have, want = self.error_factor(from_type), self.error_factor(to_type)
+        lost = (have == 0.0) & (want > 0.0)
+        if lost.any():
+            raise InputError(
+                f"at row {int(np.flatnonzero(lost)[0])} of the schedule the error of {_told(from_type)} is zero for every "
+                f"model, so that of {_told(to_type)} can not be made from it"
+            )
+        ratio = np.divide(want, have, out=np.zeros_like(want), where=have > 0.0)
+        return ratio**2 if loss == "l2" else ratio
+
     def to_dict(self) -> dict[str, Any]:
         """Enough to make it again."""
         return {"alpha": self.alpha.tolist(), "sigma": self.sigma.tolist(), "time": self.time.tolist()}
 
 
-# Settings of diffusers schedulers that steer sampling and leave the forward process as it is.
-_SAMPLING_ONLY = frozenset(
-    "variance_type clip_sample clip_sample_range set_alpha_to_one steps_offset prediction_type thresholding "
-    "dynamic_thresholding_ratio sample_max_value timestep_spacing skip_prk_steps solver_order algorithm_type solver_type "
-    "lower_order_final euler_at_final final_sigmas_type lambda_min_clipped interpolation_type timestep_type "
-    "use_karras_sigmas use_exponential_sigmas use_beta_sigmas stochastic_sampling".split()
-)
-
-
-def _from_flow_config(settings: dict[str, Any]) -> Schedule:
-    n, shift = settings.pop("num_train_timesteps", 1000), settings.pop("shift", 1.0)
-    # where dynamic shifting is on, shift follows the image's size and only says which sigmas sampling visits
-    for key in ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "time_shift_type"):
-        settings.pop(key, None)
-    if settings.pop("use_dynamic_shifting", False):
-        shift = 1.0
-    _refuse_unknown({key: value for key, value in settings.items() if value not in (None, False)})
-    return Schedule.flow(n, shift)
-
-
-def _from_beta_config(settings: dict[str, Any]) -> Schedule:
-    n = settings.pop("num_train_timesteps", 1000)
-    start, end = settings.pop("beta_start", 1e-4), settings.pop("beta_end", 0.02)
-    kind, betas = settings.pop("beta_schedule", "linear"), settings.pop("trained_betas", None)
-    rescale = settings.pop("rescale_betas_zero_snr", False)
-    _refuse_unknown({key: value for key, value in settings.items() if value not in (None, False)})
-    makers: dict[str, Callable[[], Schedule]] = {
-        "linear": lambda: Schedule.linear(n, start, end),
-        "scaled_linear": lambda: Schedule.scaled_linear(n, start, end),
-        "squaredcos_cap_v2": lambda: Schedule.squaredcos_cap_v2(n),
-    }
-    if betas is not None:
-        schedule = Schedule.from_alphas_cumprod(np.cumprod(1.0 - _column(betas, "trained_betas")))
-    elif kind in makers:
-        schedule = makers[kind]()
-    else:
-        raise InputError(f"beta_schedule is {kind!r}, must be one of {', '.join(makers)}")
-    return _zero_terminal_snr(schedule) if rescale else schedule
-
-
-def _zero_terminal_snr(schedule: Schedule) -> Schedule:
-    """Lin et al. (2023), algorithm 1: shift and scale sqrt(abar) so that it ends at zero."""
-    alpha = schedule.alpha
-    rescaled = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    return Schedule.from_alphas_cumprod(rescaled**2)
-
-
-def _refuse_unknown(settings: dict[str, Any]) -> None:
-    if settings:
-        raise InputError(
-            f"the scheduler's settings {', '.join(sorted(settings))} are not known here, so they are refused"
-        )
+def _told(prediction_type: PredictionType) -> str:
+    return prediction_type if isinstance(prediction_type, str) else "(p, q)"
 
 
 def _count(n: Any) -> int:

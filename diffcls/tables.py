@@ -97,6 +97,19 @@ class ErrorTable:
     def prediction_type(self) -> str:
         return str(self.run.get("prediction_type"))
 
+    @property
+    def target(self) -> tuple[Floats, Floats]:
+        """(p, q), each (T,): the model's target is ``p x_start + q eps``.
+
+        Raises
+        ------
+        ValueError
+            The model had a pair of arrays of its own, which the table does not keep.
+        """
+        if self.prediction_type == "(p, q)":
+            raise InputError("the table's model has a target of its own: give the weighting as an array over timesteps")
+        return self.schedule.target(cast("Any", self.prediction_type))
+
     def terms(self, weighting: Floats | None) -> Terms:
         """What a policy is told of the run, with this weighting."""
         return Terms(

@@ -243,7 +243,7 @@ def test_run_says_how_to_repeat_it(gaussian, rng):
         ({"seed": -1}, "seed is -1"),
         ({"loss": "mse"}, "loss is 'mse'"),
         ({"pool": "max"}, "pool is 'max'"),
-        ({"weighting": "snr"}, "weighting is 'snr'"),
+        ({"weighting": "best"}, "weighting is 'best'"),
         ({"weighting": np.ones(3)}, r"weighting has shape \(3,\)"),
         ({"weighting": -np.ones(1000)}, "not negative"),
         ({"priors": [1, 2]}, "5 positive numbers"),

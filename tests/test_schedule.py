@@ -78,7 +78,7 @@ def test_from_config_reads_what_diffusers_writes():
         "_class_name": "DDIMScheduler", "num_train_timesteps": 1000, "beta_schedule": "scaled_linear",
         "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "steps_offset": 1, "prediction_type": "epsilon",
     }  # fmt: skip
-    np.testing.assert_array_equal(Schedule.from_config(config).alpha, Schedule.scaled_linear().alpha)
+    np.testing.assert_allclose(Schedule.from_config(config).alpha, Schedule.scaled_linear().alpha, rtol=0, atol=1e-6)
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
     np.testing.assert_array_equal(Schedule.from_config(flow).sigma, Schedule.flow(1000, 3.0).sigma)
 
@@ -87,10 +87,10 @@ def test_zero_terminal_snr_ends_in_pure_noise_and_keeps_its_beginning():
     config = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "rescale_betas_zero_snr": True}
     schedule = Schedule.from_config(config)
     assert schedule.alpha[-1] == 0.0
-    assert schedule.alpha[0] == pytest.approx(Schedule.linear().alpha[0], rel=1e-12)
+    assert schedule.alpha[0] == pytest.approx(Schedule.linear().alpha[0], rel=1e-7)
 
 
-@pytest.mark.parametrize("setting", [{"beta_schedule": "sigmoid"}, {"some_new_setting": 3}])
+@pytest.mark.parametrize("setting", [{"beta_schedule": "exp"}, {"some_new_setting": 3}])
 def test_from_config_refuses_what_it_does_not_know(setting):
     with pytest.raises(ValueError, match="beta_schedule is|not known"):
         Schedule.from_config({"_class_name": "DDPMScheduler", **setting})
