@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import InputError
-from .images import split
-from .options import split_x_start
-from .policies import Lowered, _core_policy
+from .options import split_images
+from .policies import Lowered, every_trial
 from .progress import open_progress
 
 if TYPE_CHECKING:
@@ -76,14 +75,13 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
         raise InputError(f"share is {share!r}, must be a number from 0 to 1")
     if isinstance(minimum, bool) or not isinstance(minimum, (int, np.integer)) or minimum < 1:
         raise InputError(f"minimum is {minimum!r}, must be an integer of 1 or more")
-    items, _ = split(images) if classifier.denoiser.encode else split_x_start(images, classifier.denoiser.shape)
-    items = list(items)
+    items, _ = split_images(images, classifier.denoiser)
     if not items:
         raise InputError("images is empty; an audit needs some")
     indices = choose(len(items), max(int(minimum), math.ceil(share * len(items))), seed)
     chosen = [items[i] for i in indices]
     own = classifier._lowered
-    fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, _core_policy())))
+    fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, every_trial())))
     disagreeing = [i for i, a, b in zip(indices, fast, slow, strict=True) if a.index != b.index]
     return Audit(
         n_images=len(chosen),
@@ -96,7 +94,7 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
         n_evals_full=int(sum(result.n_evals for result in slow)),
         indices=indices,
         disagreeing=disagreeing,
-        run={**classifier._run, "audit": {"share": share, "minimum": int(minimum), "seed": seed}},
+        run={**classifier.run, "audit": {"share": share, "minimum": int(minimum), "seed": seed}},
     )
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import InputError
-from .images import split
-from .options import split_x_start
+from .options import split_images
 from .policies import Lowered, Staged, Terms
 from .profile import Profile, schedule_fingerprint
 
@@ -56,8 +55,7 @@ def calibrate(classifier: Classifier, images: Any, *, smoothing: float = 0.04) -
         raise InputError(f"smoothing is {smoothing!r}, must be a share of the schedule, between 0 and 1")
     if len(classifier.classes) < 2:
         raise InputError("there is one class; a profile is of differences between classes")
-    items, _ = split(images) if classifier.denoiser.encode else split_x_start(images, classifier.denoiser.shape)
-    items = list(items)
+    items, _ = split_images(images, classifier.denoiser)
     if not items:
         raise InputError("images is empty; a profile needs a few pictures")
     lowered = classifier._lower(_Survey((N_FIRST, N_TRIALS), (N_KEPT, N_KEPT)))

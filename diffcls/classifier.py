@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, table_file
+from .answer import answer
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
-from .errors import DTypeError, InputError, NonFiniteError, OutOfWorldWarning, ShapeError, warn_caller
-from .fingerprint import fingerprint
-from .images import split
+from .errors import DTypeError, InputError, NonFiniteError, ShapeError
 from .models.registry import load
 from .ops import _to_numpy
 from .options import (
@@ -29,15 +27,14 @@ from .options import (
     check_seed,
     check_temperature,
     check_weighting,
-    describe_calibration,
-    split_x_start,
-    versions,
+    split_images,
     with_device,
 )
 from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
 from .progress import open_progress
 from .prompts import Templates, resolve
 from .result import Result, Results
+from .run_record import run_record
 from .tables import ErrorTable
 from .temperature import Calibration
 from .threads import backend
@@ -169,21 +166,21 @@ class Classifier:
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
         self.weighting = check_weighting(weighting, self.denoiser, self.loss)
-        self._fitted = weighting if isinstance(weighting, Weighting) else None
+        self.fitted_weighting = weighting if isinstance(weighting, Weighting) else None
         self.log_prior = check_priors(priors, self.classes)
         calibration = temperature if isinstance(temperature, Calibration) else None
         self.temperature = check_temperature(temperature, self.denoiser)
         self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
         fitted_by_model = temperature is None and self.denoiser.temperature is not None
         self.calibration = "model" if fitted_by_model and weighting is None and loss == "l2" else calibration
-        self.noise, self._noise_name = check_noise(noise, self.denoiser.shape)
+        self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
         self._entry = self.denoiser.entry()
         self._lowered = self._lower(self.policy)
-        self._run = self._describe(templates)
+        self.run = run_record(self, templates)
         if calibration is not None:
-            calibration.check(self._run)
+            calibration.check(self.run)
             self.log_prior = self.log_prior + calibration.log_bias(self.classes)
 
     def __repr__(self) -> str:
@@ -199,8 +196,7 @@ class Classifier:
 
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
-        items, is_one = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)
-        items = list(items)
+        items, is_one = split_images(images, self.denoiser)
         with open_progress(self.progress, len(items) * self.max_evals, len(items)) as report:
             results = list(self._classify(items, self._lowered, report, keep_errors=self.keep_errors))
         return results[0] if is_one else Results(results, self.classes)
@@ -246,21 +242,20 @@ class Classifier:
         if (n_samples is None) == (policy is None):
             raise InputError("error_table needs n_samples or a policy, one of them")
         policy = check_policy(policy) if n_samples is None else Fixed(n_samples)
-        items, _ = split(images) if self.denoiser.encode else split_x_start(images, self.denoiser.shape)
-        items = list(items)
+        items, _ = split_images(images, self.denoiser)
         lowered = Lowered(self._lower(policy).trials, every_trial())
         shape = (len(items), len(self.classes), len(lowered.trials["timestep"]))
         table = ErrorTable(
             errors=np.empty(shape) if path is None else np.broadcast_to(np.nan, shape),
             trials=lowered.trials,
             classes=self.classes,
-            run={**self._run, "policy": describe(policy)},
+            run={**self.run, "policy": describe(policy)},
             schedule=self.denoiser.schedule,
             weighting=self.weighting,
             cost=self.arms.cost_of_arm,
             log_prior=self.log_prior,
             temperature=self.temperature,
-            antithetic=self._noise_name == "antithetic",
+            antithetic=self.noise_name == "antithetic",
             n_noise=None if self.noise is None else len(self.noise),
             listed=is_list(policy),
             labels=None if labels is None else np.asarray(labels),
@@ -321,7 +316,7 @@ class Classifier:
             n_classes=len(self.arms.class_of_arm),
             n_timesteps=len(self.denoiser.schedule),
             weighting=self.weighting,
-            antithetic=self._noise_name == "antithetic",
+            antithetic=self.noise_name == "antithetic",
             n_noise=None if self.noise is None else len(self.noise),
             schedule=self.denoiser.schedule,
             profile=self.denoiser.profile,
@@ -385,7 +380,7 @@ class Classifier:
             finished = self._advance(loop, drain=exhausted)
             if finished is not None:
                 tag, race = finished
-                done[tag] = self._result(race, *encoded.pop(tag), lowered.trials, keep_errors=keep_errors)
+                done[tag] = answer(self, race, *encoded.pop(tag), lowered.trials, keep_errors=keep_errors)
             while n_given in done:
                 yield done.pop(n_given)
                 n_given += 1
@@ -411,93 +406,6 @@ class Classifier:
         if x_start.dtype.kind not in "fiu":
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
         return np.ascontiguousarray(x_start, np.float32), preparation
-
-    def _result(
-        self, race: RaceResult, x_start: NDArray[np.float32], preparation: Any, trials: Trials, *, keep_errors: bool
-    ) -> Result:
-        told = self._judge(race, x_start, trials)
-        if told is not None:
-            message = f"a picture is unlike what {self.denoiser.name!r} was trained on: the answer means little"
-            warn_caller(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning)
-        done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
-        return Result.from_race(
-            race,
-            classes=self.classes,
-            log_prior=self.log_prior,
-            temperature=self.temperature,
-            run=self._run if done is None else {**self._run, "preparation": done},
-            errors=self._errors_by_class(race["errors"], trials) if keep_errors else None,
-            warnings=[] if told is None else [told],
-        )
-
-    def _judge(self, race: RaceResult, x_start: NDArray[np.float32], trials: Trials) -> str | None:
-        """What to say of a picture that is unlike the winner's training pictures.
-
-        None also where that can not be told: another loss than L2, a winner that pools several classes of the model,
-        too few trials.
-        """
-        world, errors = self.denoiser.world, race["errors"]
-        if world is None or errors is None or self.loss != "l2":
-            return None
-        arm = self._best_arms(errors, trials)[race["index"]]
-        asked = self.arms.conditions[self.arms.offset[arm] : self.arms.offset[arm + 1]]
-        if len(asked) > 1:
-            return None
-        score = world.score(errors[arm], trials["timestep"], x_start, int(asked[0]))
-        if score is None or score >= world.threshold:
-            return None
-        return (
-            f"the picture is unlike what {self.denoiser.name!r} was trained on as "
-            f"{self.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own "
-            f"pictures stay above {world.threshold:.3g}): the answer means little"
-        )
-
-    def _errors_by_class(self, errors: NDArray[np.float64] | None, trials: Trials) -> NDArray[np.float64] | None:
-        """(K, S): of each class's best arm."""
-        return None if errors is None else errors[self._best_arms(errors, trials)]
-
-    def _best_arms(self, errors: NDArray[np.float64], trials: Trials) -> list[int]:
-        """(K,): of a class's prompts the one that got furthest, then the one with the smallest mean."""
-        if len(errors) == len(self.classes):
-            return list(range(len(errors)))
-        n = np.isfinite(errors).sum(axis=1)
-        mean = np.nansum(errors * trials["weight"], axis=1) / np.maximum(n, 1)
-        return [
-            min((int(arm) for arm in np.flatnonzero(self.arms.class_of_arm == c)), key=lambda arm: (-n[arm], mean[arm]))
-            for c in range(len(self.classes))
-        ]
-
-    def _describe(self, templates: Templates) -> dict[str, Any]:
-        denoiser, cpu = self.denoiser, backend()
-        weighting: Any = "uniform" if self.weighting is None else self.weighting.tolist()
-        if self._fitted is not None:
-            weighting = self._fitted.to_dict()
-        return {
-            "model": denoiser.name,
-            "weights": denoiser.digest,
-            "prediction_type": denoiser.prediction_type,
-            "schedule": repr(denoiser.schedule),
-            "classes": self.classes,
-            "templates": None if templates is None else repr(templates),
-            "pool": self.pool,
-            "policy": describe(self.policy),
-            "loss": self.loss,
-            "weighting": weighting,
-            "priors": np.exp(self.log_prior).tolist() if self.log_prior.any() else None,
-            "temperature": self.temperature,
-            "pool_temperature": self.pool_temperature,
-            "calibration": describe_calibration(self.calibration),
-            "noise": self._noise_name,
-            "seed": self.seed,
-            "preparation": denoiser.preparation,
-            "batch_size": self.batch_size,
-            "device": "cpu",
-            "dtype": "float32" if denoiser.dtype is None else str(denoiser.dtype).removeprefix("torch."),
-            "simd": cpu.simd,
-            "threads": cpu.n_threads,
-            "versions": versions(),
-            "fingerprint": fingerprint(self),
-        }
 
 
 _END = object()

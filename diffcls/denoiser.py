@@ -108,6 +108,11 @@ class Denoiser:
         """(p, q), each (T,): `predict` is asked for ``p x_start + q eps``."""
         return self.p, self.q
 
+    @property
+    def dtype_name(self) -> str:
+        """Of the tensors that `predict` is given."""
+        return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
+
     def __repr__(self) -> str:
         return (
             f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "

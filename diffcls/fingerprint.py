@@ -30,6 +30,7 @@ def fingerprint(classifier: Classifier) -> Fingerprint:
         "schedule": digest(denoiser.schedule.alpha, denoiser.schedule.sigma, denoiser.schedule.time),
         "target": digest(denoiser.p, denoiser.q),
         "preparation": str(denoiser.preparation),
+        "dtype": denoiser.dtype_name,
         "classes": digest(np.array(classifier.classes)),
         "conditions": digest(arms.class_of_arm, arms.offset, arms.conditions, *_given(denoiser.conditions)),
         "loss": classifier.loss,

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
+from .images import split
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
 from .temperature import Calibration
@@ -50,7 +51,13 @@ def _is_float32(dtype: Any) -> bool:
         return str(dtype) == "torch.float32"
 
 
-def split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
+def split_images(images: Any, denoiser: Denoiser) -> tuple[list[Any], bool]:
+    """What a caller gave as `images`, one by one, and whether it was a single one."""
+    items, is_one = split(images) if denoiser.encode else _split_x_start(images, denoiser.shape)
+    return list(items), is_one
+
+
+def _split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], bool]:
     if isinstance(images, (list, tuple)):
         return images, False
     array = _to_numpy(images, "image")

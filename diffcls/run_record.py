@@ -1,0 +1,50 @@
+"""The record of a run: enough to repeat it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .fingerprint import fingerprint
+from .options import describe_calibration, versions
+from .policies import describe
+from .prompts import Templates
+from .threads import backend
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+
+
+def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
+    """Plain data, the same for every picture; `Result.run` adds what was done to its own."""
+    denoiser, cpu = classifier.denoiser, backend()
+    weighting: Any = "uniform" if classifier.weighting is None else classifier.weighting.tolist()
+    if classifier.fitted_weighting is not None:
+        weighting = classifier.fitted_weighting.to_dict()
+    return {
+        "model": denoiser.name,
+        "weights": denoiser.digest,
+        "prediction_type": denoiser.prediction_type,
+        "schedule": repr(denoiser.schedule),
+        "classes": classifier.classes,
+        "templates": None if templates is None else repr(templates),
+        "pool": classifier.pool,
+        "policy": describe(classifier.policy),
+        "loss": classifier.loss,
+        "weighting": weighting,
+        "priors": np.exp(classifier.log_prior).tolist() if classifier.log_prior.any() else None,
+        "temperature": classifier.temperature,
+        "pool_temperature": classifier.pool_temperature,
+        "calibration": describe_calibration(classifier.calibration),
+        "noise": classifier.noise_name,
+        "seed": classifier.seed,
+        "preparation": denoiser.preparation,
+        "batch_size": classifier.batch_size,
+        "device": "cpu",
+        "dtype": denoiser.dtype_name,
+        "simd": cpu.simd,
+        "threads": cpu.n_threads,
+        "versions": versions(),
+        "fingerprint": fingerprint(classifier),
+    }
