@@ -32,7 +32,7 @@ lint: $(VENV)/tested
 sanitize: $(VENV)/tested
 	$(MAKE) -C tests/c check SANITIZE=1
 	rm -rf build/sanitize && mkdir -p build/sanitize
-	cp -r setup.py pyproject.toml Makefile *.md LICENSE csrc diffcls tests benchmarks build/sanitize/
+	cp -r setup.py pyproject.toml Makefile *.md LICENSE csrc diffcls docs notebooks tests benchmarks build/sanitize/
 	rm -f build/sanitize/diffcls/*.so
 	cd build/sanitize && DIFFCLS_SANITIZE=1 ../../$(PYTHON) setup.py -q build_ext --inplace
 	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \

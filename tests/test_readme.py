@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import diffcls
+from diffcls.models import demo_pictures
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 TOYS = [block for block in BLOCKS if "Denoiser(" in block]
@@ -26,6 +29,17 @@ def test_toys(block):
 def test_policies_block_runs():
     (block,) = [block for block in BLOCKS if "diffcls.policies.paper" in block]
     exec("import diffcls\n" + block, {})
+
+
+def test_researchers_block_runs(tmp_path, monkeypatch):
+    (block,) = [block for block in BLOCKS if "error_table" in block]
+    pictures, labels = demo_pictures.load()
+    monkeypatch.chdir(tmp_path)
+    names = {"diffcls": diffcls, "pictures": list(pictures), "labels": labels}
+    for full, small in (("n_samples=500", "n_samples=60"), ("risk=0.05", "risk=0.05, pool=60")):
+        block = block.replace(full, small)
+    exec(block.replace("Classifier()", "Classifier(policy=diffcls.Race(pool=60))"), names)
+    assert diffcls.ErrorTable.load("table.arrow").errors.shape == (48, 20, 60)
 
 
 def test_readme_is_short():
