@@ -26,10 +26,10 @@ _HOME = {
     "Result": "result",
     "Results": "result",
     "Profile": "profile",
-    "calibrate": "calibration",
+    "calibrate": "profiling",
     "Audit": "audit",
-    "Weighting": "weighting",
-    "fit_weighting": "weighting",
+    "Weighting": "fitted_weighting",
+    "fit_weighting": "fitted_weighting",
     "ErrorTable": "tables",
     "replay": "replaying",
     "fit_temperature": "temperature",
@@ -64,7 +64,6 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 if TYPE_CHECKING:
     from . import ablation, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
-    from .calibration import calibrate
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
     from .errors import (
@@ -82,9 +81,11 @@ if TYPE_CHECKING:
         UnknownClassError,
         WeightsError,
     )
+    from .fitted_weighting import Weighting, fit_weighting
     from .models.registry import load
     from .policies import Fixed, Race, Staged
     from .profile import Profile
+    from .profiling import calibrate
     from .protocols import PublishedProtocol, protocol
     from .reliability import ReliabilityCurve, reliability_curve
     from .replaying import replay
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
-    from .weighting import Weighting, fit_weighting
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from .answer import answer
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
 from .errors import DTypeError, InputError, NonFiniteError, ShapeError
+from .fitted_weighting import Weighting
 from .models.registry import load
 from .ops import _to_numpy
 from .options import (
@@ -38,7 +39,6 @@ from .run_record import run_record
 from .tables import ErrorTable
 from .temperature import Calibration
 from .threads import backend
-from .weighting import Weighting
 
 Progress = bool | Callable[[int, int], object] | None
 

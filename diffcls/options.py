@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
+from .fitted_weighting import Weighting
 from .images import split
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
 from .temperature import Calibration
-from .weighting import Weighting
 from .weightings import named
 
 if TYPE_CHECKING:

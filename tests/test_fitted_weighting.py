@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 
 import diffcls
 from diffcls import InputError, Weighting, fit_weighting
+from diffcls.fitted_weighting import RIDGE, _fit, _fit_level, _log_softmax
 from diffcls.profile import schedule_fingerprint
-from diffcls.weighting import RIDGE, _fit, _fit_level, _log_softmax
 
 T, K, S = 200, 6, 40
 SCHEDULE = diffcls.Schedule.linear(T)
