@@ -118,7 +118,7 @@ class Race:
         "anytime": a class is dropped only outside of a confidence sequence, at level ``risk / (K - 1)``: for independent,
         normal differences the chance that the class of smallest expected loss is dropped at *any* round is at most
         `risk`, and for others that holds in the limit of many trials.  `ramp` is not used and there are no caps.  The
-        price is 1.4 to 3.5 times the evaluations (benchmarks/frontier.py).
+        price is 2.3 to 3.7 times the evaluations of a race at the same level (benchmarks/frontier.py, Gaussians).
     min_gap : float
         Losses that differ by less count as equal, in units of the weighted loss: near ties end early, and the winner's
         loss may be that much above the smallest.

@@ -114,7 +114,8 @@ is usual for each class.
 ## Pictures as people have them
 
 {measured["pictures"]["mnist"]["clean"]["n"]:,} test pictures of each set a row, among the set's own ten classes: enlarged 2 to 20 times, inverted, framed by margins of
-2 to 20 pixels, moved by up to 3 pixels with what leaves the frame cut off, JPEG at quality 50, dark ink of some colour on white.
+2 to 20 pixels, each its own, so off-centre with nothing lost; off-centre in the 28 x 28 frame by up to 3 pixels each way, with
+what leaves it cut off; JPEG at quality 50; dark ink of some colour on white.
 
 {pictures_table(measured)}
 
