@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import arguments
 from .errors import InputError
 from .fingerprint import check_same
 from .policies import Policy
@@ -74,7 +75,10 @@ def sweep(
     ------
     ValueError
         As `diffcls.replay`; or the table has no image.
+    TypeError
+        `table` is no `ErrorTable`, or `policies` no mapping.
     """
+    arguments.instance("policies", policies, Mapping)
     truth = _truth(table, labels)
     full = replay(table, weighting=weighting)
     rows = []
@@ -181,6 +185,7 @@ def ablate(
 
 
 def _truth(table: ErrorTable, labels: ArrayLike | None) -> NDArray[np.int64] | None:
+    arguments.instance("table", table, ErrorTable)
     if not len(table):
         raise InputError("the table has no image")
     return table.labels if labels is None else check_labels(labels, len(table), table.classes)

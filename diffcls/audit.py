@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, arguments
 from .errors import InputError
 from .options import split_images
 from .policies import Lowered, every_trial
@@ -71,14 +71,13 @@ class Audit:
 
 def audit(classifier: Classifier, images: Any, share: float, minimum: int, confidence: float, seed: int) -> Audit:
     """See `Classifier.audit`."""
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
-        raise InputError(f"share is {share!r}, must be a number from 0 to 1")
-    if isinstance(minimum, bool) or not isinstance(minimum, (int, np.integer)) or minimum < 1:
-        raise InputError(f"minimum is {minimum!r}, must be an integer of 1 or more")
+    share = arguments.number("share", share, "a number from 0 to 1", lambda x: 0.0 <= x <= 1.0)
+    minimum = arguments.integer("minimum", minimum, at_least=1)
+    confidence = arguments.between_0_and_1("confidence", confidence)
     items, _ = split_images(images, classifier.denoiser)
     if not items:
         raise InputError("images is empty; an audit needs some")
-    indices = choose(len(items), max(int(minimum), math.ceil(share * len(items))), seed)
+    indices = choose(len(items), max(minimum, math.ceil(share * len(items))), seed)
     chosen = [items[i] for i in indices]
     own = classifier._lowered
     fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, every_trial())))
@@ -94,7 +93,7 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
         n_evals_full=int(sum(result.n_evals for result in slow)),
         indices=indices,
         disagreeing=disagreeing,
-        run={**classifier.run, "audit": {"share": share, "minimum": int(minimum), "seed": seed}},
+        run={**classifier.run, "audit": {"share": share, "minimum": minimum, "seed": seed}},
     )
 
 
@@ -117,8 +116,7 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
     """
     if not 0 <= count <= n or n < 1:
         raise InputError(f"count is {count} of {n}, must be 0 to {n}, of at least one")
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence is {confidence!r}, must be between 0 and 1")
+    confidence = arguments.between_0_and_1("confidence", confidence)
     tail = (1.0 - confidence) / 2.0
     low = 0.0 if count == 0 else _bisect(lambda p: _at_least(count, n, p) - tail)
     high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - _at_least(count + 1, n, p)))

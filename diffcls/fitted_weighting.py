@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import arguments
 from .errors import FingerprintMismatchError, InputError, ShapeError
 from .profile import schedule_fingerprint
 from .stored import read_json, write_json
@@ -150,9 +151,13 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     ------
     ValueError
         Fewer than 20 images, one class, or impossible labels.
+    TypeError
+        `table` is no `ErrorTable`.
     """
-    if isinstance(n_knots, bool) or not isinstance(n_knots, (int, np.integer)) or n_knots < 3:
-        raise InputError(f"n_knots is {n_knots!r}, must be an integer of 3 or more")
+    from .tables import ErrorTable
+
+    arguments.instance("table", table, ErrorTable)
+    n_knots = arguments.integer("n_knots", n_knots, at_least=3)
     n, k, _ = table.errors.shape
     if n < FEWEST:
         raise InputError(f"the table has {n} images, a weighting needs {FEWEST} or more")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import DiffclsError, InputError
 
 
 def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -32,7 +34,24 @@ def read_json(path: str | os.PathLike[str], format: str, keys: tuple[str, ...]) 
         if isinstance(error, FileNotFoundError):
             raise
         raise InputError(f"{os.fspath(path)} can not be read as json ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != format or not set(keys) <= set(content):
-        kind = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{os.fspath(path)} is of format {kind!r}, must be {format!r} with {', '.join(keys)}")
+    kind = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(content, dict) or kind != format:
+        raise InputError(f"{os.fspath(path)} is of format {kind!r}, must be {format!r}")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise InputError(f"{os.fspath(path)} is a {format!r} without {', '.join(missing)}: make it again and save it")
     return content
+
+
+@contextmanager
+def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong with the content, said with the file's name.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        yield
+    except (DiffclsError, TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{os.fspath(path)} is damaged: {error}") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import positions
 from .core_types import Trials
 from .errors import InputError, ShapeError, UnknownClassError
 from .fingerprint import check_same, fingerprint
@@ -147,11 +148,12 @@ class ErrorTable:
         Raises
         ------
         ValueError
-            No such class, or images are left whose true class is not.
+            No such class, image or trial, or images are left whose true class is not.
         """
         errors, labels, parts = self.errors, self.labels, cast("dict[str, NDArray[Any]]", self.trials)
         changes: dict[str, Any] = {}
         if images is not None:
+            images = positions("images", images, len(errors))
             errors, labels = errors[images], None if labels is None else labels[images]
         if classes is not None:
             chosen = [class_index(entry, self.classes, "classes") for entry in classes]
@@ -166,6 +168,7 @@ class ErrorTable:
                     raise InputError(f"{np.sum(~np.isin(labels, chosen))} images are of classes that were not selected")
                 labels = np.array([chosen.index(label) for label in labels.tolist()], np.int64)
         if trials is not None:
+            trials = positions("trials", trials, errors.shape[2])
             errors = errors[:, :, trials]
             parts = {name: column[trials] for name, column in parts.items()}
             if not parts["weight"].any():

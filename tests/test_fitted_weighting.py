@@ -1,14 +1,14 @@
 """`fit_weighting` on tables whose misleading timesteps are planted, and `Weighting` as an option, a file and a record."""
 
 import json
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 import diffcls
-from diffcls import InputError, Weighting, fit_weighting
+from diffcls import ErrorTable, InputError, Weighting, fit_weighting
 from diffcls.fitted_weighting import RIDGE, _fit, _fit_level, _log_softmax
 from diffcls.profile import schedule_fingerprint
 
@@ -24,11 +24,18 @@ def planted(rng, n, bias, weighting=None, noisy=False):
     errors = 1 + 0.2 * rng.standard_normal((n, K, S)) + rng.gamma(2.0, size=(n, 1, S))
     errors[np.arange(n), labels] -= 0.3
     errors += bias * rng.standard_normal((n, K, S if noisy else 1)) * (TIMESTEPS > T / 2)
-    table = SimpleNamespace(
-        errors=errors, timesteps=TIMESTEPS, trials={"weight": np.ones(S)}, schedule=SCHEDULE, weighting=weighting,
-        run={"model": "planted"}, classes=[str(k) for k in range(K)],
+    columns = {"timestep": TIMESTEPS, "noise_index": np.arange(S), "eps_sign": np.ones(S), "weight": np.ones(S)}
+    table = ErrorTable(
+        errors=errors, trials=columns, schedule=SCHEDULE, weighting=weighting, classes=[str(k) for k in range(K)],
+        run={"model": "planted", "loss": "l2", "prediction_type": "epsilon"}, cost=np.ones(K, np.int64), n_noise=None,
+        log_prior=np.zeros(K), temperature=1.0, antithetic=False, listed=True,
     )  # fmt: skip
     return table, labels
+
+
+def harder(rng, table):
+    """So that errors are made."""
+    return replace(table, errors=table.errors + 0.55 * rng.standard_normal(table.errors.shape))
 
 
 def error(table, labels, weights):
@@ -61,11 +68,11 @@ def test_without_labels_a_part_of_it(rng):
 def test_where_nothing_is_to_gain_nothing_is_lost(rng, labelled):
     """All timesteps are equally good: within 0.3 points of uniform, over 10 tables of 60 images."""
     held_out, truth = planted(rng, 4000, 0.0)
-    held_out.errors += 0.55 * rng.standard_normal(held_out.errors.shape)  # harder, so that errors are made
+    held_out = harder(rng, held_out)
     uniform, fitted = error(held_out, truth, np.ones(T)), []
     for _ in range(10):
         table, labels = planted(rng, 60, 0.0)
-        table.errors += 0.55 * rng.standard_normal(table.errors.shape)
+        table = harder(rng, table)
         fitted.append(error(held_out, truth, fit_weighting(table, labels if labelled else None).weights))
     assert 0.005 < uniform < 0.3
     assert np.mean(fitted) <= uniform + 0.003
@@ -75,7 +82,7 @@ def test_zero_stays_zero_and_the_default_is_kept_where_it_is_best(rng):
     default = (np.arange(T) <= T / 2).astype(float)
     for labelled in (True, False):
         table, labels = planted(rng, 100, 1.0, default)
-        table.trials["weight"] = default[TIMESTEPS] / default[TIMESTEPS].mean()
+        table.trials["weight"][:] = default[TIMESTEPS] / default[TIMESTEPS].mean()
         fitted = fit_weighting(table, labels if labelled else None)
         assert np.all(fitted.weights[default == 0] == 0)
         assert fitted.weights[default > 0].min() > 0.3
@@ -137,9 +144,8 @@ def test_refusals(tmp_path, rng):
         fit_weighting(table, labels, n_knots=2)
     with pytest.raises(InputError, match="has 10 images"):
         fit_weighting(planted(rng, 10, 0.0)[0], labels[:10])
-    table.errors = table.errors[:, :1]
     with pytest.raises(InputError, match="one class"):
-        fit_weighting(table)
+        fit_weighting(table.select(classes=[0]))
     (tmp_path / "x.json").write_text('{"format": "diffcls profile 1"}')
     with pytest.raises(InputError, match="'diffcls profile 1', must be 'diffcls weighting 1'"):
         Weighting.load(tmp_path / "x.json")

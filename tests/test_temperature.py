@@ -332,10 +332,10 @@ def test_results_of_two_runs_are_not_mixed(raced):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a calibration"),
-        ("[]", "is not a calibration"),
-        ('{"format": "diffcls.calibration", "version": 2}', "version 2, this is version 1"),
-        ('{"format": "diffcls.calibration", "version": 1}', "damaged"),
+        ("{", "calibration.json can not be read as json"),
+        ("[]", "of format 'list', must be 'diffcls calibration 1'"),
+        ('{"format": "diffcls calibration 2"}', "of format 'diffcls calibration 2', must be 'diffcls calibration 1'"),
+        ('{"format": "diffcls calibration 1", "bias": null}', "without temperature, classes, n_images"),
     ],
 )
 def test_files_that_are_no_calibration(tmp_path, text, message):
