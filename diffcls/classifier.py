@@ -172,7 +172,9 @@ class Classifier:
         self.temperature = check_temperature(temperature, self.denoiser)
         self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
         fitted_by_model = temperature is None and self.denoiser.temperature is not None
-        self.calibration = "model" if fitted_by_model and weighting is None and loss == "l2" else calibration
+        one_prompt = len(self.arms.conditions) == len(self.classes)
+        as_fitted = weighting is None and loss == "l2" and one_prompt  # the policy: see Result.calibrated
+        self.calibration = "model" if fitted_by_model and as_fitted else calibration
         self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors

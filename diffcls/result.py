@@ -16,6 +16,9 @@ from .errors import MissingExtraError
 
 Floats = NDArray[np.float64]
 
+MODEL_TRIALS = 128
+"""Of every class, on the error table that a model's own temperature is fitted to (diffcls/models/export.py)."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
@@ -36,7 +39,7 @@ class Result:
     probabilities : (K,) float64
         ``softmax(log prior - excess / temperature)``: uncalibrated unless the temperature was fitted.
     calibrated : bool
-        It was, to losses of this kind.
+        It was, to losses of this kind: see the property's own text for what counts.
     n_evals : int
         Denoiser evaluations spent.
     status : {"decided", "pool_exhausted", "budget"}
@@ -106,9 +109,19 @@ class Result:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the temperature was fitted to losses of this kind: by `fit_temperature` under this policy, or by the model."""
-        fitted = self.run.get("calibration")
-        return fitted is not None and as_json(fitted.get("policy")) in (None, as_json(self.run.get("policy")))
+        """Whether the temperature was fitted to losses of this kind.
+
+        That of `fit_temperature`: under this very policy.  That of an embedded model was fitted to full evaluation, the L2
+        errors of 128 trials of every class under the model's weighting, one prompt a class; so it counts for
+        ``Fixed(n)``, n of 128 or more, with these, and for no race: a class that leaves early has a noisier loss.  Fit
+        one to the results of the race, where its probabilities matter.
+        """
+        fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))
+        if fitted is None:
+            return False
+        if fitted.get("source") == "model":
+            return bool(policy and policy["name"] == "Fixed" and policy["n_samples"] >= MODEL_TRIALS)
+        return as_json(fitted.get("policy")) in (None, policy)
 
     def ranking(self) -> NDArray[np.int64]:
         """Class indices, best first: the winner, then by probability; ties in the caller's order."""
