@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import arguments
 from .errors import FingerprintMismatchError, InputError, ShapeError
 from .profile import schedule_fingerprint
-from .stored import read_json, write_json
+from .stored import damaged, read_json, write_json
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -50,6 +50,9 @@ class Weighting:
     schedule : str
         Fingerprint of the schedule that it belongs to.
     model : str
+    loss : str
+    prediction_type : str
+        Of the errors that it was fitted to and weighs: other ones need another weighting.
     run : dict
         How it was fitted: images, labels or none, strengths and their share, cross-validated scores.
     """
@@ -57,10 +60,12 @@ class Weighting:
     weights: Floats
     schedule: str
     model: str
+    loss: str
+    prediction_type: str
     run: dict[str, Any]
 
     def __post_init__(self) -> None:
-        weights = np.array(self.weights, np.float64)
+        weights = arguments.floats("weights", self.weights, "an array of numbers over timesteps")
         if weights.ndim != 1 or not len(weights):
             raise ShapeError(f"weights has shape {weights.shape}, must be (T,)")
         if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
@@ -72,17 +77,25 @@ class Weighting:
     def __repr__(self) -> str:
         return f"Weighting({self.model!r}, {len(self.weights)} timesteps, largest at {int(self.weights.argmax())})"
 
-    def check(self, schedule: Schedule) -> None:
+    def check(self, schedule: Schedule, loss: str, prediction_type: str) -> None:
         """
         Raises
         ------
         FingerprintMismatchError
-            `schedule` is not the one that the weighting was fitted on.
+            The weighting was fitted on another schedule, or to errors of another kind.
         """
         if schedule_fingerprint(schedule) != self.schedule:
             raise FingerprintMismatchError(
                 f"the weighting was fitted on another noise schedule ({self.model!r}, {len(self.weights)} timesteps)"
             )
+        for name, was, now in (
+            ("loss", self.loss, loss),
+            ("prediction_type", self.prediction_type, prediction_type),
+        ):
+            if was != now:
+                raise FingerprintMismatchError(
+                    f"the weighting was fitted with {name} {was!r}, this run has {now!r}: fit one to errors of this kind"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python objects: what `save` writes, and what a result's run record holds."""
@@ -90,6 +103,8 @@ class Weighting:
             "format": FORMAT,
             "model": self.model,
             "schedule": self.schedule,
+            "loss": self.loss,
+            "prediction_type": self.prediction_type,
             "weights": self.weights.tolist(),
             "run": self.run,
         }
@@ -106,8 +121,10 @@ class Weighting:
         ValueError
             The file is not a weighting.
         """
-        content = read_json(path, FORMAT, ("model", "schedule", "weights", "run"))
-        return cls(np.array(content["weights"], np.float64), content["schedule"], content["model"], content["run"])
+        names = tuple(field.name for field in fields(cls))
+        content = read_json(path, FORMAT, names)
+        with damaged(path):
+            return cls(**{name: content[name] for name in names})
 
 
 def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots: int = N_KNOTS) -> Weighting:
@@ -173,7 +190,14 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     curve = np.interp(timesteps, np.linspace(0, len(timesteps) - 1, n_knots), theta)
     weights = np.exp(curve - curve.max()) * (1.0 if table.weighting is None else table.weighting)
     run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": labels is not None, **found}
-    return Weighting(weights, schedule_fingerprint(table.schedule), str(table.run["model"]), run)
+    return Weighting(
+        weights,
+        schedule_fingerprint(table.schedule),
+        str(table.run["model"]),
+        str(table.run.get("loss", "l2")),
+        table.prediction_type,
+        run,
+    )
 
 
 def _check_labels(labels: ArrayLike, n: int, k: int) -> Labels:

@@ -114,7 +114,7 @@ def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable, loss: str =
             )
         return weights
     if isinstance(weighting, Weighting):
-        weighting.check(denoiser.schedule)
+        weighting.check(denoiser.schedule, loss, denoiser.prediction_type)
         weighting = weighting.weights
     weights = floats("weighting", weighting, "None, a name, a Weighting or an array of numbers over timesteps")
     n = len(denoiser.schedule)

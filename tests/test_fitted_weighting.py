@@ -116,21 +116,53 @@ def test_it_is_an_option_a_file_and_a_record(tmp_path, gaussian, rng):
     fitted.save(tmp_path / "weighting.json")
     again = Weighting.load(tmp_path / "weighting.json")
     assert again.to_dict() == fitted.to_dict()
-    bent = Weighting(np.linspace(1, 0, 1000), fitted.schedule, fitted.model, {})
+    bent = Weighting(np.linspace(1, 0, 1000), fitted.schedule, fitted.model, "l2", "epsilon", {})
     by_object, by_array = (
         diffcls.classify(x[0], model=gaussian.denoiser(), weighting=w) for w in (bent, np.linspace(1, 0, 1000))
     )
     assert by_object.losses.tolist() == by_array.losses.tolist()
     assert json.loads(json.dumps(by_object.run))["weighting"] == json.loads(json.dumps(bent.to_dict()))
-    other = Weighting(np.ones(1000), schedule_fingerprint(diffcls.Schedule.squaredcos_cap_v2(1000)), "other", {})
+    other = Weighting(
+        np.ones(1000), schedule_fingerprint(diffcls.Schedule.squaredcos_cap_v2(1000)), "other", "l2", "epsilon", {}
+    )
     with pytest.raises(diffcls.FingerprintMismatchError, match="fitted on another noise schedule"):
         diffcls.Classifier(gaussian.denoiser(), weighting=other)
+
+
+def test_it_holds_for_errors_of_its_kind(tmp_path, gaussian, rng):
+    labels = rng.integers(0, 5, 30)
+    x, denoiser = gaussian.sample(labels, rng), gaussian.denoiser()
+    table = diffcls.Classifier(denoiser, loss="l1").error_table(x, n_samples=20)
+    fitted = fit_weighting(table, labels)
+    assert (fitted.loss, fitted.prediction_type) == ("l1", "epsilon")
+    assert len(diffcls.replay(table, weighting=fitted)) == 30 and diffcls.Classifier(
+        denoiser, loss="l1", weighting=fitted
+    )
+    with pytest.raises(diffcls.FingerprintMismatchError, match="fitted with loss 'l1', this run has 'l2'"):
+        diffcls.Classifier(denoiser, weighting=fitted)
+    squares = diffcls.Classifier(denoiser).error_table(x[:2], n_samples=20)
+    with pytest.raises(diffcls.FingerprintMismatchError, match="fitted with loss 'l1', this run has 'l2'"):
+        diffcls.replay(squares, weighting=fitted)
+    other = diffcls.Denoiser(
+        lambda x_t, t, c: x_t, shape=(12,), schedule=gaussian.schedule, prediction_type="sample", n_classes=2
+    )
+    with pytest.raises(diffcls.FingerprintMismatchError, match="prediction_type 'epsilon', this run has 'sample'"):
+        diffcls.Classifier(other, loss="l1", weighting=fitted)
+    old = {name: value for name, value in fitted.to_dict().items() if name not in ("loss", "prediction_type")}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    with pytest.raises(
+        InputError, match="old.json is a 'diffcls weighting 1' without loss, prediction_type: make it again"
+    ):
+        Weighting.load(tmp_path / "old.json")
+    (tmp_path / "old.json").write_text(json.dumps({**fitted.to_dict(), "weights": ["a"]}))
+    with pytest.raises(InputError, match="old.json is damaged: weights is"):
+        Weighting.load(tmp_path / "old.json")
 
 
 @pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [1, np.inf], [[1, 2]]])
 def test_impossible_weights(weights):
     with pytest.raises(ValueError, match="weights"):
-        Weighting(np.array(weights, float), "", "", {})
+        Weighting(np.array(weights, float), "", "", "l2", "epsilon", {})
 
 
 def test_refusals(tmp_path, rng):
