@@ -50,8 +50,14 @@ class Result:
         A round: n_trials, n_alive, n_evals, cumulative.
     errors : (K, S) float64 or None
         With ``keep_errors=True``: unweighted error of each trial, NaN where not evaluated.
+    unlike_training : bool or None
+        The picture is unlike those that the model was trained on as the winner; None: not judged.
     warnings : list of str
-        Whole sentences about this picture; empty when there is nothing to say.
+        Whole sentences about this picture; empty when there is nothing to say: that it is unlike the training pictures
+        (an `OutOfWorldWarning` is issued too), that there were too few trials to tell, that others tie with the winner.
+        No sentence is no proof: a picture is judged only by a model that knows its training pictures (the embedded
+        one), from L2 errors, when the winner is one class of the model's own (not several pooled) and made as many
+        trials as the model's judgement was fitted to (8), within its timesteps.  Replayed results are not judged.
     run : dict
         Enough to repeat it.
     """
@@ -71,6 +77,7 @@ class Result:
     errors: Floats | None
     run: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    unlike_training: bool | None = None
 
     @classmethod
     def from_race(
@@ -83,6 +90,7 @@ class Result:
         run: dict[str, Any],
         errors: Floats | None = None,
         warnings: Sequence[str] = (),
+        unlike_training: bool | None = None,
     ) -> Result:
         """Of what the core says of one picture, live or replayed."""
         return cls(
@@ -101,6 +109,7 @@ class Result:
             errors=errors,
             run=run,
             warnings=[*warnings, *_ties(race, classes)],
+            unlike_training=unlike_training,
         )
 
     @property
@@ -144,14 +153,17 @@ class Result:
             "status": self.status,
             "p_disagree": self.p_disagree,
             "trace": self.trace,
+            "unlike_training": self.unlike_training,
             "warnings": list(self.warnings),
             "run": self.run,
         }
 
     def to_arrow(self) -> Any:
-        """A pyarrow table, one row a class."""
+        """A pyarrow table, one row a class; `unlike_training` is the picture's, in each."""
         pa = _pyarrow()
-        return pa.table({"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}})
+        columns: dict[str, Any] = {"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}}
+        columns["unlike_training"] = pa.array([self.unlike_training] * len(self.classes), pa.bool_())
+        return pa.table(columns)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """The elimination curve: an `EliminationDisplay` (needs matplotlib)."""
@@ -278,6 +290,10 @@ class Results(Sequence[Result]):
         return [result.errors for result in self._results]
 
     @property
+    def unlike_training(self) -> list[bool | None]:
+        return [result.unlike_training for result in self._results]
+
+    @property
     def warnings(self) -> list[list[str]]:
         return [result.warnings for result in self._results]
 
@@ -300,6 +316,7 @@ class Results(Sequence[Result]):
             "n_evals": self.n_evals,
             "status": self.status,
             "p_disagree": self.p_disagree,
+            "unlike_training": pa.array(self.unlike_training, pa.bool_()),
         }
         return pa.table(dict(columns))
 
