@@ -26,8 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from . import arguments
 from .errors import InputError
 from .fingerprint import check_same
+from .intervals import wilson
 from .policies import Policy
-from .reliability import wilson
 from .replaying import replay
 from .result import Results
 from .tables import ErrorTable, check_labels

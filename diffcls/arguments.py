@@ -31,7 +31,11 @@ def number(name: str, value: Any, wanted: str, holds: Callable[[float], bool]) -
     ValueError
         `value` is no real number (a bool is none), or one of which `holds` is false; the message says what was `wanted`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not holds(float(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or not holds(float(value))
+    ):
         raise InputError(f"{name} is {shown(value)}, must be {wanted}")
     return float(value)
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _core, arguments
 from .errors import InputError
+from .intervals import clopper_pearson
 from .options import split_images
 from .policies import Lowered, every_trial
 from .progress import open_progress
@@ -107,34 +107,3 @@ def choose(n: int, size: int, seed: int) -> list[int]:
     key = (seed & 0xFFFFFFFF, seed >> 32)
     words = [_core.philox4x32((i & 0xFFFFFFFF, i >> 32, 0, 0), key)[:2] for i in range(n)]
     return sorted(sorted(range(n), key=lambda i: (words[i], i))[:size])
-
-
-def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share of which `count` of `n` were seen (Clopper and Pearson, 1934).
-
-    The ends are the shares at which so few, or so many, have a chance of ``(1 - confidence) / 2``; found by bisection.
-    """
-    if not 0 <= count <= n or n < 1:
-        raise InputError(f"count is {count} of {n}, must be 0 to {n}, of at least one")
-    confidence = arguments.between_0_and_1("confidence", confidence)
-    tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else _bisect(lambda p: _at_least(count, n, p) - tail)
-    high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - _at_least(count + 1, n, p)))
-    return low, high
-
-
-def _at_least(count: int, n: int, p: float) -> float:
-    """P(X >= count) of a binomial X."""
-    k = np.arange(count, n + 1)
-    log_factorial: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    log_choices = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
-    return float(np.exp(log_choices + k * math.log(p) + (n - k) * math.log1p(-p)).sum())
-
-
-def _bisect(rising: Any) -> float:
-    """Where a rising function of (0, 1) crosses zero."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if rising(middle) > 0.0 else (middle, high)
-    return 0.5 * (low + high)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError, ShapeError
-from .reliability import Interval, answers, bootstrap, interval
+from .intervals import Interval, bootstrap, interval
+from .reliability import answers
 from .result import Floats
 
 

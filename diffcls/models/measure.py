@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diffcls
-from diffcls.reliability import wilson
+from diffcls.intervals import wilson
 
 from . import data, pictures, strangers
 from .export import HERE, NAME, write_atomically
