@@ -27,10 +27,11 @@ from . import arguments
 from .errors import InputError
 from .fingerprint import check_same
 from .intervals import wilson
+from .labels import check_labels
 from .policies import Policy
 from .replaying import replay
 from .result import Results
-from .tables import ErrorTable, check_labels
+from .tables import ErrorTable
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from . import arguments
 from .errors import InputError
 from .intervals import Interval, bootstrap, interval, wilson
+from .labels import check_labels
 from .result import Floats
-from .temperature import as_array, as_results, check_labels
+from .temperature import as_array, as_results
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +136,11 @@ def answers(results: Any, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]
         classes = listed[0].classes
         index = np.array([result.index for result in listed], np.int64)
         confidence = np.array([result.probabilities[result.index] for result in listed], np.float64)
-        return confidence, index == check_labels(labels, len(index), len(classes), classes)
+        return confidence, index == check_labels(labels, len(index), classes)
     probabilities = as_array(results)
     if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.allclose(
         probabilities.sum(axis=1), 1, atol=1e-3
     ):
         raise InputError("results must be probabilities: rows from 0 to 1 that sum to 1")
     index = probabilities.argmax(axis=1)
-    return probabilities.max(axis=1), index == check_labels(labels, len(index), probabilities.shape[1], None)
+    return probabilities.max(axis=1), index == check_labels(labels, len(index), probabilities.shape[1])

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .arguments import positions
 from .core_types import Trials
-from .errors import InputError, ShapeError, UnknownClassError
+from .errors import InputError, ShapeError
 from .fingerprint import check_same, fingerprint
+from .labels import check_labels, class_index
 from .policies import Terms
 from .schedule import Schedule
 
@@ -209,24 +210,3 @@ class ErrorTable:
         if classifier is not None:
             table.check(classifier)
         return table
-
-
-def class_index(entry: str | int, classes: Sequence[str], argument: str) -> int:
-    """Position of a class that is named or counted."""
-    if isinstance(entry, str):
-        if entry not in classes:
-            raise UnknownClassError(
-                f"{argument} has {entry!r}, which is not one of the table's classes: {', '.join(classes)}"
-            )
-        return list(classes).index(entry)
-    if isinstance(entry, bool) or not isinstance(entry, (int, np.integer)) or not 0 <= entry < len(classes):
-        raise UnknownClassError(f"{argument} has {entry!r}, must be names of classes or 0 to {len(classes) - 1}")
-    return int(entry)
-
-
-def check_labels(labels: ArrayLike, n: int, classes: Sequence[str]) -> NDArray[np.int64]:
-    """(n,) class indices from indices or names."""
-    values = list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
-    if not isinstance(values, list) or len(values) != n:
-        raise ShapeError(f"labels has shape {np.shape(labels)}, must be ({n},): one an image")
-    return np.array([class_index(value, classes, "labels") for value in values], np.int64)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .arguments import floats
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
+from .labels import check_labels
 from .result import Floats, Result, as_json, logits, probabilities
 from .stored import damaged, read_json, write_json
 
@@ -176,7 +177,7 @@ def fit_temperature(results: Any, labels: ArrayLike, *, bias: bool = False) -> C
         Without SciPy.
     """
     excess, classes, log_prior, fingerprint = _unpack(results)
-    truth = check_labels(labels, len(excess), excess.shape[1], classes)
+    truth = check_labels(labels, len(excess), excess.shape[1] if classes is None else classes)
     rows = np.arange(len(truth))
     if np.isnan(excess[rows, truth]).any():
         raise InputError("a picture's true class has no trial: give results of a policy that tries every class")
@@ -210,24 +211,6 @@ def negative_log_likelihood(
     scores -= scores.max(axis=1, keepdims=True)
     truth = np.asarray(labels)
     return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(truth)), truth]))
-
-
-def check_labels(labels: ArrayLike, n: int, k: int, classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """(N,) positions in the classes, of positions or names."""
-    given = np.asarray(labels)
-    if given.shape != (n,):
-        raise ShapeError(f"labels has shape {given.shape}, must be ({n},): one a picture")
-    if given.dtype.kind in "UO" and classes is not None:
-        position = {name: i for i, name in enumerate(classes)}
-        unknown = [name for name in given.tolist() if name not in position]
-        if unknown:
-            raise InputError(f"label {unknown[0]!r} is none of the results' classes")
-        return np.array([position[name] for name in given.tolist()], np.int64)
-    if given.dtype.kind not in "iu":
-        raise DTypeError(f"labels is of dtype {given.dtype}, must be of positions or names of the classes")
-    if (given < 0).any() or (given >= k).any():
-        raise InputError(f"labels go from {given.min()} to {given.max()}, must be 0 to {k - 1}")
-    return given.astype(np.int64)
 
 
 def as_results(results: Any) -> list[Result] | None:

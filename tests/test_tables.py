@@ -8,7 +8,7 @@ import pytest
 
 import diffcls
 from diffcls import ErrorTable, FingerprintMismatchError, Fixed, Race, Staged
-from diffcls.tables import check_labels
+from diffcls.labels import check_labels
 
 pa = pytest.importorskip("pyarrow")
 feather = pytest.importorskip("pyarrow.feather")
@@ -254,7 +254,7 @@ def test_selected_classes_are_a_run_among_them(gaussian, rng):
     with pytest.raises(ValueError, match="1 images are of classes that were not selected"):
         full.select(classes=[1, 2])
     assert full.select(images=[1, 2], classes=[1, 2]).labels.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="classes has 'seven', which is not one of the table's classes"):
+    with pytest.raises(ValueError, match="classes has 'seven', which is none of the classes"):
         full.select(classes=["seven"])
     with pytest.raises(ValueError, match="classes has 5, must be names of classes or 0 to 4"):
         full.select(classes=[5])
@@ -290,6 +290,9 @@ def test_impossible_tables(gaussian, table, rng):
         classifier.error_table(x, n_samples=5, labels=[0, 1, 2])
     with pytest.raises(ValueError, match=r"errors has shape \(6, 5, 19\), must be \(N, 5, 20\)"):
         ErrorTable(**{**vars(table), "errors": table.errors[:, :, 1:]})
+    for bad in ([[0], [0, 1], [2]], 3):
+        with pytest.raises(ValueError, match="labels has shape"):
+            check_labels(bad, 2, table.classes)
     for bad in ([0, 5], [0, -1], [0, True], ["0", "zero"]):
         with pytest.raises(ValueError, match="labels has"):
             check_labels(bad, 2, table.classes)

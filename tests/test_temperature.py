@@ -312,9 +312,11 @@ def test_labels_that_do_not_fit(rng, raced):
         fit_temperature(losses, labels[1:])
     with pytest.raises(InputError, match="0 to 3"):
         fit_temperature(losses, labels + 1)
-    with pytest.raises(DTypeError, match="float64"):
+    with pytest.raises(InputError, match=r"labels has \d\.\d, must be 0 to 3"):
         fit_temperature(losses, labels / 2)
-    with pytest.raises(InputError, match="'cat' is none"):
+    with pytest.raises(InputError, match="labels has '0', must be 0 to 3"):
+        fit_temperature(losses, ["0"] * N)
+    with pytest.raises(InputError, match="labels has 'cat', which is none of the classes: 0, 1, 2, 3"):
         fit_temperature(raced[1], ["cat"] * N)
     with pytest.raises(ShapeError, match=r"\(400,\)"):
         fit_temperature(losses[:, 0], labels)
