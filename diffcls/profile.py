@@ -105,7 +105,11 @@ class Profile:
         ValueError
             The file is not a profile.
         """
-        content = read_json(path, FORMAT, ("model", "schedule", "spread", "run"))
+        return cls.from_dict(read_json(path, FORMAT, ("model", "schedule", "spread", "run")))
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Profile:
+        """What `to_dict` gave."""
         return cls(np.array(content["spread"], np.float64), content["schedule"], content["model"], content["run"])
 
 

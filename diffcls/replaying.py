@@ -59,7 +59,7 @@ def replay(
     """
     if policy is not None:
         check_policy(policy)
-    changes: dict[str, Any] = {} if policy is None else {"policy": describe(policy)}
+    changes: dict[str, Any] = {} if policy is None else {"policy": describe(policy, table.profile)}
     log_prior, calibration = table.log_prior, temperature if isinstance(temperature, Calibration) else None
     if priors is not None or temperature is not None:
         bias = _own_bias(table)

@@ -30,7 +30,7 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "classes": classifier.classes,
         "templates": None if templates is None else repr(templates),
         "pool": classifier.pool,
-        "policy": describe(classifier.policy),
+        "policy": describe(classifier.policy, denoiser.profile),
         "loss": classifier.loss,
         "weighting": weighting,
         "priors": np.exp(classifier.log_prior).tolist() if classifier.log_prior.any() else None,

@@ -14,6 +14,7 @@ from .core_types import Trials
 from .errors import InputError, ShapeError, UnknownClassError
 from .fingerprint import check_same, fingerprint
 from .policies import Terms
+from .profile import Profile
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class ErrorTable:
         The trials are a list of timesteps; else they were drawn from a density over the schedule.
     labels : (N,) int64 or None
         True class of each image, where it is known.
+    profile : Profile or None
+        The model's own, for ``Race(timesteps="calibrated")``.
     """
 
     errors: Floats
@@ -67,6 +70,7 @@ class ErrorTable:
     n_noise: int | None
     listed: bool
     labels: NDArray[np.int64] | None = None
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.errors)
@@ -119,6 +123,7 @@ class ErrorTable:
             antithetic=self.antithetic,
             n_noise=self.n_noise,
             schedule=self.schedule,
+            profile=self.profile,
         )
 
     def __len__(self) -> int:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
-from .result import Floats, Result, as_json, logits, probabilities
+from .result import Floats, Result, logits, probabilities
+from .stored import as_json
 
 FORMAT, VERSION = "diffcls.calibration", 1
 
