@@ -147,7 +147,8 @@ class ErrorTable:
     ) -> ErrorTable:
         """A table of some images, classes (names or positions) and trials (positions), in the order given.
 
-        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.
+        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.  The run
+        record follows: its classes, priors and biases are the chosen ones', and chosen trials are no policy's.
 
         Raises
         ------
@@ -156,6 +157,7 @@ class ErrorTable:
         """
         errors, labels, parts = self.errors, self.labels, cast("dict[str, NDArray[Any]]", self.trials)
         changes: dict[str, Any] = {}
+        run = dict(self.run)
         if images is not None:
             errors, labels = errors[images], None if labels is None else labels[images]
         if classes is not None:
@@ -166,6 +168,7 @@ class ErrorTable:
                 "cost": self.cost[chosen],
                 "log_prior": self.log_prior[chosen],
             }
+            run |= {"classes": changes["classes"], **_by_class(run, chosen)}
             if labels is not None:
                 if not np.isin(labels, chosen).all():
                     raise InputError(f"{np.sum(~np.isin(labels, chosen))} images are of classes that were not selected")
@@ -176,7 +179,8 @@ class ErrorTable:
             if not parts["weight"].any():
                 raise InputError("the selected trials all have weight 0")
             parts["weight"] = parts["weight"] / parts["weight"].mean()
-        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), **changes)
+            run["policy"] = {"name": "a selection", "n_trials": len(parts["weight"])}
+        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), run=run, **changes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow file (Feather V2, uncompressed), at once or not at all: beside it first, then renamed.
@@ -211,6 +215,17 @@ class ErrorTable:
         if classifier is not None:
             table.check(classifier)
         return table
+
+
+def _by_class(run: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """The numbers of a run record that there is one of for each class; priors are again those of a run among them."""
+    calibration, priors = run.get("calibration"), run.get("priors")
+    if calibration is not None and calibration.get("bias") is not None:
+        calibration = {**calibration, "bias": [calibration["bias"][k] for k in chosen]}
+    if priors is not None:
+        kept = np.array(priors)[chosen]
+        priors = (kept / kept.sum()).tolist()
+    return {"priors": priors, "calibration": calibration}
 
 
 def class_index(entry: str | int, classes: Sequence[str], argument: str) -> int:

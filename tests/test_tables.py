@@ -308,6 +308,22 @@ def test_selected_classes_are_a_run_among_them(gaussian, rng):
         full.select(classes=[5])
 
 
+def test_the_record_of_selected_classes_is_of_them(gaussian, rng):
+    """Priors and names: a temperature fitted to their replay is that of a run among them."""
+    labels = rng.integers(1, 4, 80)
+    x = gaussian.sample(labels, rng) + rng.standard_normal((80, 12)).astype(np.float32)
+    priors, policy = np.array([5, 1, 2, 3, 9.0]), Race(pool=40)
+    table = diffcls.Classifier(gaussian.denoiser(), priors=priors).error_table(x, n_samples=40, labels=labels)
+    replayed = diffcls.replay(table.select(classes=[3, 1, 2]), policy)
+    live = diffcls.classify(x, [3, 1, 2], model=gaussian.denoiser(), policy=policy, priors=[3, 1, 2])
+    assert replayed.run["classes"] == live.run["classes"] == ["3", "1", "2"]
+    np.testing.assert_allclose(replayed.run["priors"], live.run["priors"], rtol=1e-14)
+    names = [str(label) for label in labels]
+    ours, theirs = (diffcls.fit_temperature(results, names, bias=True) for results in (replayed, live))
+    np.testing.assert_allclose(ours.bias, theirs.bias, rtol=1e-9)
+    assert ours.temperature == pytest.approx(theirs.temperature, rel=1e-9)
+
+
 def test_selected_trials(gaussian, rng):
     classifier = diffcls.Classifier(
         gaussian.denoiser(), policy=Race(timesteps=[900, 100, 500, 700]), weighting=np.arange(1000.0)
