@@ -9,7 +9,7 @@ import numpy as np
 from .fingerprint import fingerprint
 from .options import describe_calibration, describe_weighting, versions
 from .policies import describe
-from .prompts import Templates
+from .prompts import Templates, describe_templates
 from .threads import backend
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "prediction_type": denoiser.prediction_type,
         "schedule": repr(denoiser.schedule),
         "classes": classifier.classes,
-        "templates": None if templates is None else repr(templates),
+        "templates": describe_templates(templates, classifier.arms.prompts),
         "pool": classifier.pool,
         "policy": describe(classifier.policy, denoiser.profile),
         "loss": classifier.loss,
