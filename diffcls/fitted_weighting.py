@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import FingerprintMismatchError, InputError, ShapeError
 from .profile import schedule_fingerprint
 from .stored import read_json, write_json
+from .tables import check_labels
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -109,7 +110,9 @@ class Weighting:
         return cls(np.array(content["weights"], np.float64), content["schedule"], content["model"], content["run"])
 
 
-def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots: int = N_KNOTS) -> Weighting:
+def fit_weighting(
+    table: ErrorTable, labels: ArrayLike | Literal[False] | None = None, *, n_knots: int = N_KNOTS
+) -> Weighting:
     """Fit weights over timesteps to an error table.
 
     The weighting is ``w(t) = w_0(t) exp(theta(t))`` with w_0 the table's own (the model's default) and theta linear between
@@ -137,8 +140,9 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     ----------
     table : ErrorTable
         Of some dozens of images or more; 50 trials are enough.
-    labels : (N,) int or None
-        True class of each image, as positions in ``table.classes``.
+    labels : (N,) sequence of int or str, None or False
+        True class of each image: positions in ``table.classes``, or names.  None: the table's own, where it has them.
+        False: none are used, even where the table has them.
     n_knots : int
         At least 3.
 
@@ -149,7 +153,7 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     Raises
     ------
     ValueError
-        Fewer than 20 images, one class, or impossible labels.
+        Fewer than 20 images, one class, an error that is not finite, or impossible labels.
     """
     if isinstance(n_knots, bool) or not isinstance(n_knots, (int, np.integer)) or n_knots < 3:
         raise InputError(f"n_knots is {n_knots!r}, must be an integer of 3 or more")
@@ -158,33 +162,42 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
         raise InputError(f"the table has {n} images, a weighting needs {FEWEST} or more")
     if k < 2:
         raise InputError("the table has one class; a weighting needs two or more")
+    truth = _truth(table, labels)
     features = _features(table, n_knots)
     found: dict[str, Any] = {}
-    if labels is None:
+    if truth is None:
         theta = _fit_consensus(features)
     else:
-        theta, found = _fit_averaged(features, _check_labels(labels, n, k))
+        theta, found = _fit_averaged(features, truth)
     timesteps = np.arange(len(table.schedule))
     curve = np.interp(timesteps, np.linspace(0, len(timesteps) - 1, n_knots), theta)
     weights = np.exp(curve - curve.max()) * (1.0 if table.weighting is None else table.weighting)
-    run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": labels is not None, **found}
+    run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": truth is not None, **found}
     return Weighting(weights, schedule_fingerprint(table.schedule), str(table.run["model"]), run)
 
 
-def _check_labels(labels: ArrayLike, n: int, k: int) -> Labels:
-    truth = np.asarray(labels)
-    if truth.shape != (n,) or truth.dtype.kind not in "iu":
-        raise InputError(f"labels is {truth.dtype} of shape {truth.shape}, must be {n} integers, one an image")
-    if truth.min() < 0 or truth.max() >= k:
-        raise InputError(f"labels are {truth.min()} to {truth.max()}, must be positions in the {k} classes")
-    return truth.astype(np.int64)
+def _truth(table: ErrorTable, labels: ArrayLike | Literal[False] | None) -> Labels | None:
+    """(N,) true classes; None: to be fitted without."""
+    if labels is False:
+        return None
+    return table.labels if labels is None else check_labels(labels, len(table.errors), table.classes)
 
 
 def _features(table: ErrorTable, n_knots: int) -> Floats:
     """(N, K, knots): the loss under the table's weighting, split among the knots; relative to the mean over classes."""
     knots = np.linspace(0, len(table.schedule) - 1, n_knots)
     hats = np.stack([np.interp(table.timesteps, knots, row) for row in np.eye(n_knots)])  # (knots, S), sums to one
-    losses = table.errors @ (hats * table.trials["weight"]).T / len(table.timesteps)
+    with np.errstate(invalid="ignore"):  # named below
+        losses = table.errors @ (hats * table.trials["weight"]).T / len(table.timesteps)
+    finite = np.isfinite(losses).all(axis=(1, 2))
+    if not finite.all():
+        image = int(finite.argmin())
+        holes = np.argwhere(~np.isfinite(table.errors[image]))
+        c, trial = holes[0].tolist()
+        raise InputError(
+            f"the table's error is {table.errors[image, c, trial]} for class {table.classes[c]!r} at trial {trial} of image "
+            f"{image} ({len(holes)} of that image are not finite, and {np.sum(~finite)} images have such); a weighting needs them all"
+        )
     return np.asarray(losses - losses.mean(axis=1, keepdims=True), np.float64)
 
 
