@@ -251,7 +251,7 @@ class Classifier:
             errors=np.empty(shape) if path is None else np.broadcast_to(np.nan, shape),
             trials=lowered.trials,
             classes=self.classes,
-            run={**self.run, "policy": describe(policy)},
+            run={**self.run, "policy": describe(policy, self.denoiser.profile)},
             schedule=self.denoiser.schedule,
             weighting=self.weighting,
             cost=self.arms.cost_of_arm,
@@ -261,6 +261,7 @@ class Classifier:
             n_noise=None if self.noise is None else len(self.noise),
             listed=is_list(policy),
             labels=None if labels is None else np.asarray(labels),
+            profile=self.denoiser.profile,
         )
         total = len(items) * shape[2] * len(self.arms.conditions)
         with ExitStack() as stack:

@@ -105,9 +105,9 @@ def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable, loss: str =
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):
-        weights = named(weighting, denoiser.schedule, denoiser.target)
         if weighting == "uniform":
-            return None
+            return None  # whatever the target is, also one that a table does not keep
+        weights = named(weighting, denoiser.schedule, denoiser.target)
         if loss != "l2":
             raise InputError(
                 f"weighting {weighting!r} is defined for squared errors, and loss is {loss!r}; give an array over timesteps"
@@ -158,6 +158,13 @@ def check_pool_temperature(pool: str, temperature: float, calibration: Calibrati
         None if calibration is None or calibration.fingerprint is None else calibration.fingerprint["pool_temperature"]
     )
     return temperature if was is None else float(was)
+
+
+def describe_weighting(weighting: Any, weights: NDArray[np.float64] | None) -> Any:
+    """For the run record, of a live run and of a replay alike: what was given as `weighting`, and the weights it came to."""
+    if isinstance(weighting, Weighting):
+        return weighting.to_dict()
+    return "uniform" if weights is None else weights.tolist()
 
 
 def describe_calibration(calibration: Calibration | str | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from .core_types import Policy as CorePolicy
 from .core_types import Trials
 from .errors import InputError
 from .profile import Profile
+from .stored import as_json
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -372,9 +373,11 @@ def paper(name: str) -> Staged:
     return Staged(n_samples, to_keep, nested=False)
 
 
-def describe(policy: Policy) -> dict[str, Any]:
-    """For the run record."""
+def describe(policy: Policy, profile: Profile | None = None) -> dict[str, Any]:
+    """For the run record, plain Python objects; `profile` is the model's own, which "calibrated" stands for."""
     values = {field.name: getattr(policy, field.name) for field in fields(policy)}
-    if isinstance(policy, Race) and isinstance(policy.timesteps, Profile):
-        values["timesteps"] = policy.timesteps.to_dict()
-    return {"name": type(policy).__name__, **values}
+    if isinstance(policy, Race):
+        drawn = profile if isinstance(policy.timesteps, str) and policy.timesteps == "calibrated" else policy.timesteps
+        if isinstance(drawn, Profile):
+            values["timesteps"] = drawn.to_dict()
+    return {"name": type(policy).__name__, **as_json(values)}

@@ -120,7 +120,12 @@ class Profile:
         """
         content = read_json(path, FORMAT, ("model", "schedule", "spread", "run"))
         with damaged(path):
-            return cls(content["spread"], content["schedule"], content["model"], content["run"])
+            return cls.from_dict(content)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Profile:
+        """What `to_dict` gave."""
+        return cls(content["spread"], content["schedule"], content["model"], content["run"])
 
 
 def schedule_fingerprint(schedule: Schedule) -> str:

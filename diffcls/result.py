@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .core_types import RaceResult
 from .errors import MissingExtraError
+from .stored import as_json
 
 Floats = NDArray[np.float64]
 
@@ -342,11 +342,6 @@ def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
     names = ", ".join(repr(classes[i]) for i in tied[:5]) + (", ..." if len(tied) > 5 else "")
     why = "; the denoiser seems to ignore its condition" if len(tied) == len(classes) else ""
     return [f"{names} tie: equal losses over {n[race['index']]} trials, the first of them is the answer{why}"]
-
-
-def as_json(value: Any) -> Any:
-    """As it reads back from json: tuples and arrays are lists, so that records compare equal to their stored selves."""
-    return json.loads(json.dumps(value, default=lambda array: np.asarray(array).tolist()))
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:

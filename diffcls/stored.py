@@ -1,4 +1,4 @@
-"""Small json files that say what they are."""
+"""Records as json: plain Python objects, and small files that say what they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .errors import DiffclsError, InputError
+
+
+def as_json(value: Any) -> Any:
+    """As it reads back from json: tuples, ranges and arrays are lists, so that records compare equal to their stored selves."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays, ranges; what else is no json is a mistake."""
+    plain = np.asarray(value).tolist()
+    if plain is value:
+        raise InputError(f"a record holds {value!r}, which is no number, text, list or array")
+    return plain
 
 
 def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:

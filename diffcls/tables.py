@@ -16,6 +16,7 @@ from .errors import InputError, ShapeError
 from .fingerprint import check_same, fingerprint
 from .labels import check_labels, class_index
 from .policies import Terms
+from .profile import Profile
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class ErrorTable:
         The trials are a list of timesteps; else they were drawn from a density over the schedule.
     labels : (N,) int64 or None
         True class of each image, where it is known.
+    profile : Profile or None
+        The model's own, for ``Race(timesteps="calibrated")``.
     """
 
     errors: Floats
@@ -69,6 +72,7 @@ class ErrorTable:
     n_noise: int | None
     listed: bool
     labels: NDArray[np.int64] | None = None
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.errors)
@@ -121,6 +125,7 @@ class ErrorTable:
             antithetic=self.antithetic,
             n_noise=self.n_noise,
             schedule=self.schedule,
+            profile=self.profile,
         )
 
     def __len__(self) -> int:
@@ -144,7 +149,8 @@ class ErrorTable:
     ) -> ErrorTable:
         """A table of some images, classes (names or positions) and trials (positions), in the order given.
 
-        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.
+        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.  The run
+        record follows: its classes, priors and biases are the chosen ones', and chosen trials are no policy's.
 
         Raises
         ------
@@ -153,6 +159,7 @@ class ErrorTable:
         """
         errors, labels, parts = self.errors, self.labels, cast("dict[str, NDArray[Any]]", self.trials)
         changes: dict[str, Any] = {}
+        run = dict(self.run)
         if images is not None:
             images = positions("images", images, len(errors))
             errors, labels = errors[images], None if labels is None else labels[images]
@@ -164,6 +171,7 @@ class ErrorTable:
                 "cost": self.cost[chosen],
                 "log_prior": self.log_prior[chosen],
             }
+            run |= {"classes": changes["classes"], **_by_class(run, chosen)}
             if labels is not None:
                 if not np.isin(labels, chosen).all():
                     raise InputError(f"{np.sum(~np.isin(labels, chosen))} images are of classes that were not selected")
@@ -175,7 +183,8 @@ class ErrorTable:
             if not parts["weight"].any():
                 raise InputError("the selected trials all have weight 0")
             parts["weight"] = parts["weight"] / parts["weight"].mean()
-        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), **changes)
+            run["policy"] = {"name": "a selection", "n_trials": len(parts["weight"])}
+        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), run=run, **changes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow file (Feather V2, uncompressed), at once or not at all: beside it first, then renamed.
@@ -210,3 +219,14 @@ class ErrorTable:
         if classifier is not None:
             table.check(classifier)
         return table
+
+
+def _by_class(run: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """The numbers of a run record that there is one of for each class; priors are again those of a run among them."""
+    calibration, priors = run.get("calibration"), run.get("priors")
+    if calibration is not None and calibration.get("bias") is not None:
+        calibration = {**calibration, "bias": [calibration["bias"][k] for k in chosen]}
+    if priors is not None:
+        kept = np.array(priors)[chosen]
+        priors = (kept / kept.sum()).tolist()
+    return {"priors": priors, "calibration": calibration}

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from .arguments import floats
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
 from .labels import check_labels
-from .result import Floats, Result, as_json, logits, probabilities
-from .stored import damaged, read_json, write_json
+from .result import Floats, Result, logits, probabilities
+from .stored import as_json, damaged, read_json, write_json
 
 FORMAT = "diffcls calibration 1"
 

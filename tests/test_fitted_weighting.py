@@ -108,6 +108,32 @@ def test_the_fit_is_the_minimum(rng):
     assert start == pytest.approx(np.full(5, flat[0]), abs=1e-3)
 
 
+def test_the_tables_own_labels_are_used(gaussian, rng):
+    labels = rng.integers(0, 5, 60)
+    x = gaussian.sample(labels, rng) + rng.standard_normal((60, 12)).astype(np.float32)
+    table = diffcls.Classifier(gaussian.denoiser()).error_table(x, n_samples=50, labels=labels)
+    bare = replace(table, labels=None)
+    with_labels, without = fit_weighting(bare, labels).to_dict(), fit_weighting(bare).to_dict()
+    assert with_labels["run"]["labelled"] and not without["run"]["labelled"]
+    assert fit_weighting(table).to_dict() == with_labels
+    assert fit_weighting(bare, [str(label) for label in labels]).to_dict() == with_labels
+    assert fit_weighting(table, (labels + 1) % 5).to_dict() != with_labels
+    assert fit_weighting(table, False).to_dict() == fit_weighting(bare, False).to_dict() == without
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_error_that_is_not_finite_is_named(rng, hole, labelled):
+    table, labels = planted(rng, 30, 0.0)
+    table.errors[7, 2, 5] = table.errors[7, 4, 1] = table.errors[9, 0, 0] = hole
+    table = replace(table, classes=[f"kind {k}" for k in range(K)])
+    message = f"the table's error is {hole} for class 'kind 2' at trial 5 of image 7 .2 of that image are not finite, and 2 images have"
+    with pytest.raises(InputError, match=message) as caught:
+        fit_weighting(table, labels if labelled else None)
+    assert "\n" not in str(caught.value)
+
+
 def test_it_is_an_option_a_file_and_a_record(tmp_path, gaussian, rng):
     labels = rng.integers(0, 5, 30)
     classifier = diffcls.Classifier(gaussian.denoiser())
@@ -168,9 +194,10 @@ def test_impossible_weights(weights):
 def test_refusals(tmp_path, rng):
     table, labels = planted(rng, 30, 0.0)
     for bad, message in (
-        (labels[:-1], "labels is int64 of shape"), (labels.astype(float), "labels is float64"), (labels + 1, "labels are 1 to 6"),
+        (labels[:-1], r"labels has shape \(29,\), must be \(30,\)"), (labels / 2, "labels has .*, must be names of classes or 0 to 5"),
+        (labels + 6, "labels has .*, must be names of classes or 0 to 5"), (["seven"] * 30, "labels has 'seven', which is none of"),
     ):  # fmt: skip
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(ValueError, match=message):
             fit_weighting(table, bad)
     with pytest.raises(InputError, match="n_knots is 2"):
         fit_weighting(table, labels, n_knots=2)

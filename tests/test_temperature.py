@@ -222,6 +222,43 @@ def test_another_run_is_refused(raced, options, name):
     assert not diffcls.Classifier(classifier.denoiser, temperature=fitted.temperature, **options).calibration
 
 
+def handwritten(word):
+    return word
+
+
+def twice(word):
+    return word
+
+
+def test_functions_as_templates_are_known_in_every_process(raced):
+    """By name, and those without one by what they make: never by an address."""
+    denoiser, fixed = raced[0].denoiser, Fixed(20)
+
+    def told(templates, prompts=("0", "1")):
+        classifier = diffcls.Classifier(denoiser, list(prompts), templates=templates, policy=fixed)
+        assert "0x" not in classifier.run["templates"]
+        return classifier.run["templates"]
+
+    def make():
+        return lambda word: word
+
+    assert told(handwritten) == f"{__name__}.handwritten" != told(twice)
+    assert told("{}") == "'{}'" and told(["{}"]) == told(("{}",)) == "['{}']"
+    assert told(make()) == told(make()) and "<lambda>" in told(make())
+    assert told(lambda word: word) != told(lambda word: {"0": "1", "1": "0"}[word])
+    assert told([handwritten, lambda word: {"0": "2", "1": "3"}[word]]).startswith(f"[{__name__}.handwritten, ")
+    assert told(str.strip).startswith("str.strip making ")
+    x, labels = (
+        GaussianClasses(n_classes=4, dimension=6, seed=11).sample([0, 1] * 50, np.random.default_rng(1)),
+        [0, 1] * 50,
+    )
+    options = {"prompts": ["0", "1"], "model": denoiser, "policy": Fixed(2)}
+    fitted = fit_temperature(diffcls.classify(x, **options, templates=make()), labels)
+    assert diffcls.classify(x[0], **options, templates=make(), temperature=fitted).calibrated
+    with pytest.raises(FingerprintMismatchError, match="with templates "):
+        diffcls.classify(x[0], **options, templates=handwritten, temperature=fitted)
+
+
 def test_another_model_and_other_classes_are_refused(raced):
     classifier, results, labels = raced
     fitted = fit_temperature(results, labels)
