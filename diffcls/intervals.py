@@ -42,7 +42,7 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> Interval:
 def bootstrap(n: int, n_bootstrap: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Rows of `n_bootstrap` resamples of `n` pictures, one after the other."""
     n_bootstrap = arguments.integer("n_bootstrap", n_bootstrap, at_least=1)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(arguments.integer("seed", seed, at_least=0))
     return (rng.integers(n, size=n) for _ in range(n_bootstrap))
 
 

@@ -163,6 +163,15 @@ def test_what_classifiers_are_asked(classifier, gaussian, rng):
     refused(lambda: policies.paper(["a"]), "no setting ['a']")
 
 
+def test_curves():
+    p, labels = np.full((3, 2), 0.5), [0, 1, 0]
+    refused(lambda: diffcls.risk_coverage_curve(p, labels, score=["a"] * 3), "score is ", "array of numbers")
+    for curve in (diffcls.risk_coverage_curve, diffcls.reliability_curve):
+        refused(lambda curve=curve: curve(p, labels, confidence_level="a"), "confidence_level is 'a'")
+        refused(lambda curve=curve: curve(p, labels, seed="a"), "seed is 'a'")
+        refused(lambda curve=curve: curve(p, labels, n_bootstrap=0.5), "n_bootstrap is 0.5")
+
+
 def test_files(tmp_path, gaussian):
     refused(lambda: Calibration.load(tmp_path), str(tmp_path))
     path = tmp_path / "p.json"
