@@ -17,19 +17,21 @@ Rows are plain dicts: ``pyarrow.Table.from_pylist(rows)``, or ``csv.DictWriter``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import arguments
 from .errors import InputError
 from .fingerprint import check_same
+from .intervals import wilson
+from .labels import check_labels
 from .policies import Policy
-from .reliability import wilson
 from .replaying import replay
 from .result import Results
-from .tables import ErrorTable, check_labels
+from .tables import ErrorTable
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -74,14 +76,37 @@ def sweep(
     ------
     ValueError
         As `diffcls.replay`; or the table has no image.
+    TypeError
+        `table` is no `ErrorTable`, or `policies` no mapping.
     """
+    rows = []
+    for _, row in each_policy(table, policies, labels=labels, weighting=weighting):
+        if isinstance(row, InputError):
+            raise row
+        rows.append(row)
+    return rows
+
+
+def each_policy(
+    table: ErrorTable,
+    policies: Mapping[str, Policy | None],
+    *,
+    labels: ArrayLike | None = None,
+    weighting: Any = None,
+) -> Iterator[tuple[str, Row | InputError]]:
+    """(name, row) of each policy as in `sweep`; in place of the row what is wrong with a policy that the table can not give."""
+    arguments.instance("policies", policies, Mapping)
     truth = _truth(table, labels)
     full = replay(table, weighting=weighting)
-    rows = []
     for name, policy in policies.items():
-        results = full if policy is None else replay(table, policy, weighting=weighting)
+        try:
+            results = full if policy is None else replay(table, policy, weighting=weighting)
+        except InputError as error:
+            yield name, error
+            continue
         evals, index = results.n_evals, results.index
-        rows.append(
+        yield (
+            name,
             {
                 "policy": name,
                 "n": len(table),
@@ -91,9 +116,8 @@ def sweep(
                 "evals_p95": float(np.quantile(evals, 0.95)),
                 "factor": float(full.n_evals.mean() / evals.mean()),
                 "decided": float(np.mean([status == "decided" for status in results.status])),
-            }
+            },
         )
-    return rows
 
 
 def ablate(
@@ -181,6 +205,7 @@ def ablate(
 
 
 def _truth(table: ErrorTable, labels: ArrayLike | None) -> NDArray[np.int64] | None:
+    arguments.instance("table", table, ErrorTable)
     if not len(table):
         raise InputError("the table has no image")
     return table.labels if labels is None else check_labels(labels, len(table), table.classes)

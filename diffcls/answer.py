@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .classifier import Classifier
 
 
+TOO_FEW = "too few trials to tell whether the picture is unlike the training pictures"
+
+
 def answer(
     classifier: Classifier,
     race: RaceResult,
@@ -25,8 +28,8 @@ def answer(
     *,
     keep_errors: bool,
 ) -> Result:
-    told = _judge(classifier, race, x_start, trials)
-    if told is not None:
+    unlike, told = _judge(classifier, race, x_start, trials)
+    if unlike:
         message = f"a picture is unlike what {classifier.denoiser.name!r} was trained on: the answer means little"
         warn_caller(f"{message} (each such Result says so in .warnings)", OutOfWorldWarning)
     done = asdict(preparation) if is_dataclass(preparation) and not isinstance(preparation, type) else preparation
@@ -37,31 +40,32 @@ def answer(
         temperature=classifier.temperature,
         run=classifier.run if done is None else {**classifier.run, "preparation": done},
         errors=_errors_by_class(classifier, race["errors"], trials) if keep_errors else None,
-        warnings=[] if told is None else [told],
+        unlike_training=unlike,
+        warnings=told,
     )
 
 
-def _judge(classifier: Classifier, race: RaceResult, x_start: NDArray[np.float32], trials: Trials) -> str | None:
-    """What to say of a picture that is unlike the winner's training pictures.
-
-    None also where that can not be told: another loss than L2, a winner that pools several classes of the model,
-    too few trials.
-    """
+def _judge(
+    classifier: Classifier, race: RaceResult, x_start: NDArray[np.float32], trials: Trials
+) -> tuple[bool | None, list[str]]:
+    """`Result.unlike_training`, and what to say of it."""
     world, errors = classifier.denoiser.world, race["errors"]
     if world is None or errors is None or classifier.loss != "l2":
-        return None
+        return None, []
     arm = best_arms(classifier, errors, trials)[race["index"]]
     asked = classifier.arms.conditions[classifier.arms.offset[arm] : classifier.arms.offset[arm + 1]]
     if len(asked) > 1:
-        return None
+        return None, []
     score = world.score(errors[arm], trials["timestep"], x_start, int(asked[0]))
-    if score is None or score >= world.threshold:
-        return None
-    return (
+    if score is None:
+        return None, [TOO_FEW]
+    if score >= world.threshold:
+        return False, []
+    return True, [
         f"the picture is unlike what {classifier.denoiser.name!r} was trained on as "
         f"{classifier.denoiser.class_names[asked[0]]!r} (log density {score:.3g}, {world.quantile:.0%} of its own "
         f"pictures stay above {world.threshold:.3g}): the answer means little"
-    )
+    ]
 
 
 def _errors_by_class(

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import _core
+from . import _core, arguments
 from .errors import InputError
+from .intervals import clopper_pearson
 from .options import split_images
 from .policies import Lowered, every_trial
 from .progress import open_progress
@@ -71,14 +71,13 @@ class Audit:
 
 def audit(classifier: Classifier, images: Any, share: float, minimum: int, confidence: float, seed: int) -> Audit:
     """See `Classifier.audit`."""
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 <= share <= 1.0:
-        raise InputError(f"share is {share!r}, must be a number from 0 to 1")
-    if isinstance(minimum, bool) or not isinstance(minimum, (int, np.integer)) or minimum < 1:
-        raise InputError(f"minimum is {minimum!r}, must be an integer of 1 or more")
+    share = arguments.number("share", share, "a number from 0 to 1", lambda x: 0.0 <= x <= 1.0)
+    minimum = arguments.integer("minimum", minimum, at_least=1)
+    confidence = arguments.between_0_and_1("confidence", confidence)
     items, _ = split_images(images, classifier.denoiser)
     if not items:
         raise InputError("images is empty; an audit needs some")
-    indices = choose(len(items), max(int(minimum), math.ceil(share * len(items))), seed)
+    indices = choose(len(items), max(minimum, math.ceil(share * len(items))), seed)
     chosen = [items[i] for i in indices]
     own = classifier._lowered
     fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, every_trial())))
@@ -94,7 +93,7 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
         n_evals_full=int(sum(result.n_evals for result in slow)),
         indices=indices,
         disagreeing=disagreeing,
-        run={**classifier.run, "audit": {"share": share, "minimum": int(minimum), "seed": seed}},
+        run={**classifier.run, "audit": {"share": share, "minimum": minimum, "seed": seed}},
     )
 
 
@@ -108,35 +107,3 @@ def choose(n: int, size: int, seed: int) -> list[int]:
     key = (seed & 0xFFFFFFFF, seed >> 32)
     words = [_core.philox4x32((i & 0xFFFFFFFF, i >> 32, 0, 0), key)[:2] for i in range(n)]
     return sorted(sorted(range(n), key=lambda i: (words[i], i))[:size])
-
-
-def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share of which `count` of `n` were seen (Clopper and Pearson, 1934).
-
-    The ends are the shares at which so few, or so many, have a chance of ``(1 - confidence) / 2``; found by bisection.
-    """
-    if not 0 <= count <= n or n < 1:
-        raise InputError(f"count is {count} of {n}, must be 0 to {n}, of at least one")
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence is {confidence!r}, must be between 0 and 1")
-    tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else _bisect(lambda p: _at_least(count, n, p) - tail)
-    high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - _at_least(count + 1, n, p)))
-    return low, high
-
-
-def _at_least(count: int, n: int, p: float) -> float:
-    """P(X >= count) of a binomial X."""
-    k = np.arange(count, n + 1)
-    log_factorial: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    log_choices = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
-    return float(np.exp(log_choices + k * math.log(p) + (n - k) * math.log1p(-p)).sum())
-
-
-def _bisect(rising: Any) -> float:
-    """Where a rising function of (0, 1) crosses zero."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if rising(middle) > 0.0 else (middle, high)
-    return 0.5 * (low + high)

@@ -172,7 +172,9 @@ class Classifier:
         self.temperature = check_temperature(temperature, self.denoiser)
         self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
         fitted_by_model = temperature is None and self.denoiser.temperature is not None
-        self.calibration = "model" if fitted_by_model and weighting is None and loss == "l2" else calibration
+        one_prompt = len(self.arms.conditions) == len(self.classes)
+        as_fitted = weighting is None and loss == "l2" and one_prompt  # the policy: see Result.calibrated
+        self.calibration = "model" if fitted_by_model and as_fitted else calibration
         self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
@@ -249,7 +251,7 @@ class Classifier:
             errors=np.empty(shape) if path is None else np.broadcast_to(np.nan, shape),
             trials=lowered.trials,
             classes=self.classes,
-            run={**self.run, "policy": describe(policy)},
+            run={**self.run, "policy": describe(policy, self.denoiser.profile)},
             schedule=self.denoiser.schedule,
             weighting=self.weighting,
             cost=self.arms.cost_of_arm,
@@ -259,6 +261,7 @@ class Classifier:
             n_noise=None if self.noise is None else len(self.noise),
             listed=is_list(policy),
             labels=None if labels is None else np.asarray(labels),
+            profile=self.denoiser.profile,
         )
         total = len(items) * shape[2] * len(self.arms.conditions)
         with ExitStack() as stack:

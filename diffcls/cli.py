@@ -9,23 +9,25 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .errors import DiffclsError, OutOfWorldWarning
+from .errors import DiffclsError, InputError, OutOfWorldWarning
+
+if TYPE_CHECKING:
+    from .tables import ErrorTable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; prints to stdout, mistakes in one line to stderr."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except (DiffclsError, OSError) as error:
         print(f"diffcls: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("diffcls: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
             "Policies: race with options as name=value (race:risk=0.05,n_min=4,caps=25:20/75:10; caps=none), fixed:N, "
             "staged:N1,N2/KEEP1,KEEP2 (with /published at the end on the published grids), paper:NAME, full (every trial). A race's pool must be the table's: race:pool=N. "
             "Columns: accuracy and agreement with the full pool in percent with 95 % intervals, evaluations of an image, and "
-            "how many times fewer they are than the full pool's."
+            "how many times fewer they are than the full pool's. A policy that the table can not give is named at the end, and "
+            "the exit code is 1."
         ),
     )
     replay.add_argument("table", metavar="TABLE", help="file of an error table")
@@ -114,22 +117,30 @@ def _classify(options: argparse.Namespace) -> None:
             print(f"{name}: {warning}", file=sys.stderr)
 
 
-def _replay(options: argparse.Namespace) -> None:
-    from .ablation import sweep
+def _replay(options: argparse.Namespace) -> int:
+    """Rows of the policies that the table can give; then a sentence for each that it can not."""
+    from .ablation import each_policy
     from .policy_text import parse_policy
     from .tables import ErrorTable
 
     policies = {text: parse_policy(text) for text in options.policy}
     table = ErrorTable.load(options.table)
-    rows = sweep(table, policies, weighting="uniform" if options.uniform else None)
+    told = dict(each_policy(table, policies, weighting="uniform" if options.uniform else None))
+    rows = [row for row in told.values() if not isinstance(row, InputError)]
+    refused = {text: str(error) for text, error in told.items() if isinstance(error, InputError)}
     if options.json:
-        print(json.dumps(_plain({"table": options.table, "classes": table.classes, "rows": rows})))
-        return
+        print(json.dumps(_plain({"table": options.table, "classes": table.classes, "rows": rows, "refused": refused})))
+    elif rows:
+        _print_rows(options.table, table, rows)
+    for text, sentence in refused.items():
+        print(f"diffcls: policy {text!r}: {sentence}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _print_rows(name: str, table: ErrorTable, rows: list[dict[str, Any]]) -> None:
     n, k, s = table.errors.shape
-    print(
-        f"{options.table}: {n} images, {k} classes, {s} trials, {'no labels' if table.labels is None else 'labelled'}"
-    )
-    width = max(6, *map(len, policies))
+    print(f"{name}: {n} images, {k} classes, {s} trials, {'no labels' if table.labels is None else 'labelled'}")
+    width = max(6, *(len(row["policy"]) for row in rows))
     print(f"{'policy':{width}}  {'accuracy':>21}  {'agreement':>21}  {'evals':>9}  {'95th pct':>9}  {'factor':>7}")
     for row in rows:
         print(

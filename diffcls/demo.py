@@ -52,7 +52,7 @@ def table(results: Results, truth: list[str], full: int) -> str:
     lines = [f"{'truth':{width}}  {'answer':{width}}  probability  evaluations  saving"]
     for result, name in zip(results, truth, strict=True):
         mark = "" if result.label == name else "  wrong"
-        mark += "  (unlike the training pictures)" if result.warnings else ""
+        mark += "  (unlike the training pictures)" if result.unlike_training else ""
         lines.append(
             f"{name:{width}}  {result.label:{width}}  {result.probabilities[result.index]:11.3f}  {result.n_evals:11d}  "
             f"{full / result.n_evals:5.0f}x{mark}"

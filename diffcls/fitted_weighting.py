@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import arguments
 from .errors import FingerprintMismatchError, InputError, ShapeError
+from .labels import check_labels
 from .profile import schedule_fingerprint
-from .stored import read_json, write_json
+from .stored import damaged, read_json, write_json
+from .tables import ErrorTable
 
 if TYPE_CHECKING:
     from .schedule import Schedule
-    from .tables import ErrorTable
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -49,6 +51,9 @@ class Weighting:
     schedule : str
         Fingerprint of the schedule that it belongs to.
     model : str
+    loss : str
+    prediction_type : str
+        Of the errors that it was fitted to and weighs: other ones need another weighting.
     run : dict
         How it was fitted: images, labels or none, strengths and their share, cross-validated scores.
     """
@@ -56,10 +61,12 @@ class Weighting:
     weights: Floats
     schedule: str
     model: str
+    loss: str
+    prediction_type: str
     run: dict[str, Any]
 
     def __post_init__(self) -> None:
-        weights = np.array(self.weights, np.float64)
+        weights = arguments.floats("weights", self.weights, "an array of numbers over timesteps")
         if weights.ndim != 1 or not len(weights):
             raise ShapeError(f"weights has shape {weights.shape}, must be (T,)")
         if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
@@ -71,17 +78,25 @@ class Weighting:
     def __repr__(self) -> str:
         return f"Weighting({self.model!r}, {len(self.weights)} timesteps, largest at {int(self.weights.argmax())})"
 
-    def check(self, schedule: Schedule) -> None:
+    def check(self, schedule: Schedule, loss: str, prediction_type: str) -> None:
         """
         Raises
         ------
         FingerprintMismatchError
-            `schedule` is not the one that the weighting was fitted on.
+            The weighting was fitted on another schedule, or to errors of another kind.
         """
         if schedule_fingerprint(schedule) != self.schedule:
             raise FingerprintMismatchError(
                 f"the weighting was fitted on another noise schedule ({self.model!r}, {len(self.weights)} timesteps)"
             )
+        for name, was, now in (
+            ("loss", self.loss, loss),
+            ("prediction_type", self.prediction_type, prediction_type),
+        ):
+            if was != now:
+                raise FingerprintMismatchError(
+                    f"the weighting was fitted with {name} {was!r}, this run has {now!r}: fit one to errors of this kind"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python objects: what `save` writes, and what a result's run record holds."""
@@ -89,6 +104,8 @@ class Weighting:
             "format": FORMAT,
             "model": self.model,
             "schedule": self.schedule,
+            "loss": self.loss,
+            "prediction_type": self.prediction_type,
             "weights": self.weights.tolist(),
             "run": self.run,
         }
@@ -105,11 +122,15 @@ class Weighting:
         ValueError
             The file is not a weighting.
         """
-        content = read_json(path, FORMAT, ("model", "schedule", "weights", "run"))
-        return cls(np.array(content["weights"], np.float64), content["schedule"], content["model"], content["run"])
+        names = tuple(field.name for field in fields(cls))
+        content = read_json(path, FORMAT, names)
+        with damaged(path):
+            return cls(**{name: content[name] for name in names})
 
 
-def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots: int = N_KNOTS) -> Weighting:
+def fit_weighting(
+    table: ErrorTable, labels: ArrayLike | Literal[False] | None = None, *, n_knots: int = N_KNOTS
+) -> Weighting:
     """Fit weights over timesteps to an error table.
 
     The weighting is ``w(t) = w_0(t) exp(theta(t))`` with w_0 the table's own (the model's default) and theta linear between
@@ -137,8 +158,9 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     ----------
     table : ErrorTable
         Of some dozens of images or more; 50 trials are enough.
-    labels : (N,) int or None
-        True class of each image, as positions in ``table.classes``.
+    labels : (N,) sequence of int or str, None or False
+        True class of each image: positions in ``table.classes``, or names.  None: the table's own, where it has them.
+        False: none are used, even where the table has them.
     n_knots : int
         At least 3.
 
@@ -149,42 +171,60 @@ def fit_weighting(table: ErrorTable, labels: ArrayLike | None = None, *, n_knots
     Raises
     ------
     ValueError
-        Fewer than 20 images, one class, or impossible labels.
+        Fewer than 20 images, one class, an error that is not finite, or impossible labels.
+    TypeError
+        `table` is no `ErrorTable`.
     """
-    if isinstance(n_knots, bool) or not isinstance(n_knots, (int, np.integer)) or n_knots < 3:
-        raise InputError(f"n_knots is {n_knots!r}, must be an integer of 3 or more")
+    arguments.instance("table", table, ErrorTable)
+    n_knots = arguments.integer("n_knots", n_knots, at_least=3)
     n, k, _ = table.errors.shape
     if n < FEWEST:
         raise InputError(f"the table has {n} images, a weighting needs {FEWEST} or more")
     if k < 2:
         raise InputError("the table has one class; a weighting needs two or more")
+    truth = _truth(table, labels)
     features = _features(table, n_knots)
     found: dict[str, Any] = {}
-    if labels is None:
+    if truth is None:
         theta = _fit_consensus(features)
     else:
-        theta, found = _fit_averaged(features, _check_labels(labels, n, k))
+        theta, found = _fit_averaged(features, truth)
     timesteps = np.arange(len(table.schedule))
     curve = np.interp(timesteps, np.linspace(0, len(timesteps) - 1, n_knots), theta)
     weights = np.exp(curve - curve.max()) * (1.0 if table.weighting is None else table.weighting)
-    run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": labels is not None, **found}
-    return Weighting(weights, schedule_fingerprint(table.schedule), str(table.run["model"]), run)
+    run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": truth is not None, **found}
+    return Weighting(
+        weights,
+        schedule_fingerprint(table.schedule),
+        str(table.run["model"]),
+        str(table.run.get("loss", "l2")),
+        table.prediction_type,
+        run,
+    )
 
 
-def _check_labels(labels: ArrayLike, n: int, k: int) -> Labels:
-    truth = np.asarray(labels)
-    if truth.shape != (n,) or truth.dtype.kind not in "iu":
-        raise InputError(f"labels is {truth.dtype} of shape {truth.shape}, must be {n} integers, one an image")
-    if truth.min() < 0 or truth.max() >= k:
-        raise InputError(f"labels are {truth.min()} to {truth.max()}, must be positions in the {k} classes")
-    return truth.astype(np.int64)
+def _truth(table: ErrorTable, labels: ArrayLike | Literal[False] | None) -> Labels | None:
+    """(N,) true classes; None: to be fitted without."""
+    if labels is False:
+        return None
+    return table.labels if labels is None else check_labels(labels, len(table.errors), table.classes)
 
 
 def _features(table: ErrorTable, n_knots: int) -> Floats:
     """(N, K, knots): the loss under the table's weighting, split among the knots; relative to the mean over classes."""
     knots = np.linspace(0, len(table.schedule) - 1, n_knots)
     hats = np.stack([np.interp(table.timesteps, knots, row) for row in np.eye(n_knots)])  # (knots, S), sums to one
-    losses = table.errors @ (hats * table.trials["weight"]).T / len(table.timesteps)
+    with np.errstate(invalid="ignore"):  # named below
+        losses = table.errors @ (hats * table.trials["weight"]).T / len(table.timesteps)
+    finite = np.isfinite(losses).all(axis=(1, 2))
+    if not finite.all():
+        image = int(finite.argmin())
+        holes = np.argwhere(~np.isfinite(table.errors[image]))
+        c, trial = holes[0].tolist()
+        raise InputError(
+            f"the table's error is {table.errors[image, c, trial]} for class {table.classes[c]!r} at trial {trial} of image "
+            f"{image} ({len(holes)} of that image are not finite, and {np.sum(~finite)} images have such); a weighting needs them all"
+        )
     return np.asarray(losses - losses.mean(axis=1, keepdims=True), np.float64)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import floats, shown
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
@@ -78,8 +79,8 @@ def check_policy(policy: Any) -> Policy:
 
 
 def check_loss(loss: Any) -> str:
-    if loss not in ("l2", "l1", "huber"):
-        raise InputError(f"loss is {loss!r}, must be 'l2', 'l1' or 'huber'")
+    if not isinstance(loss, str) or loss not in ("l2", "l1", "huber"):
+        raise InputError(f"loss is {shown(loss)}, must be 'l2', 'l1' or 'huber'")
     return str(loss)
 
 
@@ -104,18 +105,18 @@ def check_weighting(weighting: Any, denoiser: Denoiser | ErrorTable, loss: str =
     if weighting is None:
         return denoiser.weighting
     if isinstance(weighting, str):
-        weights = named(weighting, denoiser.schedule, denoiser.target)
         if weighting == "uniform":
-            return None
+            return None  # whatever the target is, also one that a table does not keep
+        weights = named(weighting, denoiser.schedule, denoiser.target)
         if loss != "l2":
             raise InputError(
                 f"weighting {weighting!r} is defined for squared errors, and loss is {loss!r}; give an array over timesteps"
             )
         return weights
     if isinstance(weighting, Weighting):
-        weighting.check(denoiser.schedule)
+        weighting.check(denoiser.schedule, loss, denoiser.prediction_type)
         weighting = weighting.weights
-    weights = np.array(weighting, np.float64)
+    weights = floats("weighting", weighting, "None, a name, a Weighting or an array of numbers over timesteps")
     n = len(denoiser.schedule)
     if weights.shape != (n,):
         raise ShapeError(f"weighting has shape {weights.shape}, must be ({n},): one number a timestep")
@@ -131,7 +132,7 @@ def check_priors(priors: ArrayLike | Mapping[str, float] | None, classes: list[s
         if set(priors) != set(classes):
             raise InputError(f"priors is for {sorted(priors)}, must be for the classes {classes}")
         priors = [priors[name] for name in classes]
-    values = np.array(priors, np.float64)
+    values = floats("priors", priors, "an array of numbers or a mapping of class to number")
     if values.shape != (len(classes),) or not np.isfinite(values).all() or (values <= 0).any():
         raise InputError(f"priors must be {len(classes)} positive numbers, one a class")
     return np.asarray(np.log(values / values.sum()), np.float64)
@@ -157,6 +158,13 @@ def check_pool_temperature(pool: str, temperature: float, calibration: Calibrati
         None if calibration is None or calibration.fingerprint is None else calibration.fingerprint["pool_temperature"]
     )
     return temperature if was is None else float(was)
+
+
+def describe_weighting(weighting: Any, weights: NDArray[np.float64] | None) -> Any:
+    """For the run record, of a live run and of a replay alike: what was given as `weighting`, and the weights it came to."""
+    if isinstance(weighting, Weighting):
+        return weighting.to_dict()
+    return "uniform" if weights is None else weights.tolist()
 
 
 def describe_calibration(calibration: Calibration | str | None) -> dict[str, Any] | None:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, arguments
 from .core_types import Policy as CorePolicy
 from .core_types import Trials
 from .errors import InputError
 from .profile import Profile
+from .stored import as_json
 
 if TYPE_CHECKING:
     from .schedule import Schedule
 
-Caps = Sequence[tuple[int, int]] | Literal["default"] | None
+Integers = Sequence[int] | NDArray[np.integer[Any]]
+Caps = Sequence[tuple[int, int]] | NDArray[np.integer[Any]] | Literal["default"] | None
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,10 @@ def _pool(n_trials: int, terms: Terms, density: NDArray[np.float64] | None = Non
     )
 
 
-def _integer(name: str, value: Any, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
-        raise InputError(f"{name} is {value!r}, must be an integer of {at_least} or more")
+def _settle(policy: Any, **values: Any) -> None:
+    """Checked values in place of the given ones: plain Python's, so that policies compare, hash and pickle."""
+    for name, value in values.items():
+        object.__setattr__(policy, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +104,13 @@ class Race:
         Trials until the level is reached in full; 0: from the first test on.
     pool : int or None
         Trials of the full evaluation that the race stands in for.  None: 500, or 1000 with more than 200 classes.
-    caps : "default", None or sequence of (trials, keep)
+    caps : "default", None, sequence of (trials, keep) or (n, 2) array of int
         After so many trials at most so many classes stay.
-    timesteps : "uniform", "calibrated", Profile or sequence of int
+    timesteps : "uniform", "calibrated", Profile, sequence or (n,) array of int
         "uniform": spread evenly over the schedule (under the weighting).  A `Profile` (`diffcls.calibrate`): drawn where
         classes differ and weighted so that the same loss is estimated, with less noise a trial.  "calibrated": by the
         profile that the model carries (``Denoiser.profile``); an error where it has none.  Or rows of the schedule, one a
-        trial.
+        trial; kept as a tuple.
     max_evals : int or None
         Denoiser evaluations that an image may cost.
     fill : int
@@ -129,7 +133,7 @@ class Race:
     ramp: int = 32
     pool: int | None = None
     caps: Caps = "default"
-    timesteps: Literal["uniform", "calibrated"] | Profile | Sequence[int] = "uniform"
+    timesteps: Literal["uniform", "calibrated"] | Profile | Integers = "uniform"
     max_evals: int | None = None
     fill: int = 10
     prior_weight: float = 4.0
@@ -137,30 +141,25 @@ class Race:
     min_gap: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.risk, bool) or not isinstance(self.risk, (int, float)) or not 0.0 < self.risk < 1.0:
-            raise InputError(f"risk is {self.risk!r}, must be a number between 0 and 1")
-        _integer("n_min", self.n_min, at_least=2)
-        _integer("ramp", self.ramp, at_least=0)
-        _integer("fill", self.fill, at_least=1)
-        if self.pool is not None:
-            _integer("pool", self.pool, at_least=2)
-        if self.max_evals is not None:
-            _integer("max_evals", self.max_evals, at_least=1)
-        if isinstance(self.caps, str) and self.caps != "default":
-            raise InputError(f"caps is {self.caps!r}, must be 'default', None or pairs (trials, keep)")
-        if isinstance(self.timesteps, str) and self.timesteps not in ("uniform", "calibrated"):
-            raise InputError(
-                f"timesteps is {self.timesteps!r}, must be 'uniform', 'calibrated', a Profile or a list of timesteps"
-            )
-        if not isinstance(self.timesteps, (str, Profile)) and self.pool is not None:
+        _settle(
+            self,
+            risk=arguments.between_0_and_1("risk", self.risk),
+            n_min=arguments.integer("n_min", self.n_min, at_least=2),
+            ramp=arguments.integer("ramp", self.ramp, at_least=0),
+            pool=None if self.pool is None else arguments.integer("pool", self.pool, at_least=2),
+            caps=_caps(self.caps),
+            timesteps=_timesteps(self.timesteps),
+            max_evals=None if self.max_evals is None else arguments.integer("max_evals", self.max_evals, at_least=1),
+            fill=arguments.integer("fill", self.fill, at_least=1),
+            prior_weight=_not_negative("prior_weight", self.prior_weight),
+            min_gap=_not_negative("min_gap", self.min_gap),
+        )
+        if isinstance(self.timesteps, tuple) and self.pool is not None:
             raise InputError("pool and a list of timesteps were given; the list is the pool")
-        if self.guarantee not in (None, "anytime"):
-            raise InputError(f"guarantee is {self.guarantee!r}, must be None or 'anytime'")
+        if not (self.guarantee is None or (isinstance(self.guarantee, str) and self.guarantee == "anytime")):
+            raise InputError(f"guarantee is {arguments.shown(self.guarantee)}, must be None or 'anytime'")
         if self.guarantee == "anytime" and self.caps not in ("default", None):
             raise InputError("caps were given with guarantee='anytime'; they drop classes without a test")
-        for name, value in (("min_gap", self.min_gap), ("prior_weight", self.prior_weight)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < float("inf"):
-                raise InputError(f"{name} is {value!r}, must be a number of 0 or more")
 
     def lower(self, terms: Terms) -> Lowered:
         k = terms.n_classes
@@ -182,15 +181,15 @@ class Race:
         elif isinstance(self.caps, str):
             caps = ((25, max(20, -(-k // 2))), (75, max(10, -(-k // 20))), (150, max(5, -(-k // 100))))
         policy = _core_policy(
-            risk=float(self.risk),
+            risk=self.risk,
             n_min=max(self.n_min, 12) if k == 2 else self.n_min,
             ramp=self.ramp,
             caps=caps,
             max_evals=self.max_evals,
             fill=self.fill,
-            prior_weight=float(self.prior_weight),
+            prior_weight=self.prior_weight,
             anytime=self.guarantee == "anytime",
-            min_gap=float(self.min_gap),
+            min_gap=self.min_gap,
         )
         return Lowered(trials, policy)
 
@@ -221,7 +220,7 @@ class Fixed:
     n_samples: int
 
     def __post_init__(self) -> None:
-        _integer("n_samples", self.n_samples, at_least=1)
+        _settle(self, n_samples=arguments.integer("n_samples", self.n_samples, at_least=1))
 
     def lower(self, terms: Terms) -> Lowered:
         return Lowered(_pool(self.n_samples, terms), every_trial())
@@ -233,7 +232,7 @@ class Staged:
 
     Parameters
     ----------
-    n_samples, to_keep : sequence of int
+    n_samples, to_keep : sequence or (n,) array of int
         One of each a stage; ``n_samples`` rises.
     n_trials : int
         Noises at each timestep.
@@ -248,29 +247,35 @@ class Staged:
     make every prompt a class of its own).  Where fewer classes are left than ``to_keep``, all of them stay.
     """
 
-    n_samples: Sequence[int]
-    to_keep: Sequence[int]
+    n_samples: Integers
+    to_keep: Integers
     n_trials: int = 1
     nested: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.n_samples) != len(self.to_keep) or not self.n_samples:
+        _settle(
+            self,
+            n_samples=arguments.integers("n_samples", self.n_samples, at_least=1),
+            to_keep=arguments.integers("to_keep", self.to_keep, at_least=1),
+            n_trials=arguments.integer("n_trials", self.n_trials, at_least=1),
+        )
+        if len(self.n_samples) != len(self.to_keep):
             raise InputError(
-                f"n_samples has {len(self.n_samples)} stages and to_keep {len(self.to_keep)}, must have the same number, "
-                "at least one"
+                f"n_samples has {len(self.n_samples)} stages and to_keep {len(self.to_keep)}, must have the same number"
             )
-        for name, values in (("n_samples", self.n_samples), ("to_keep", self.to_keep)):
-            for value in values:
-                _integer(name, value, at_least=1)
         if list(self.n_samples) != sorted(set(self.n_samples)):
             raise InputError(f"n_samples is {list(self.n_samples)}, must rise from stage to stage")
-        _integer("n_trials", self.n_trials, at_least=1)
 
     def lower(self, terms: Terms) -> Lowered:
         if self.nested:
             ends = np.array(self.n_samples, np.int64) * self.n_trials
             trials = _pool(int(ends[-1]), terms)
         else:
+            if terms.antithetic and self.n_trials % 2:
+                raise InputError(
+                    "noise='antithetic' takes each timestep in pairs, and the published grids of Staged(nested=False) hold "
+                    f"each n_trials times: n_trials is {self.n_trials}, must be even, or nested=True"
+                )
             timesteps, ends = _core.trials_published(list(self.n_samples), terms.n_timesteps, self.n_trials)
             trials = _core.trials_list(
                 timesteps, terms.n_timesteps, weighting=terms.weighting, antithetic=terms.antithetic
@@ -279,6 +284,32 @@ class Staged:
         for end, keep in zip(ends.tolist(), self.to_keep, strict=True):
             caps[end] = min(keep, caps.get(end, keep))
         return Lowered(trials, _core_policy(caps=list(caps.items())))
+
+
+def _caps(caps: Any) -> Caps:
+    if caps is None or (isinstance(caps, str) and caps == "default"):
+        return None if caps is None else "default"
+    checked = arguments.pairs(caps)
+    if checked is None or any(later[0] <= earlier[0] for earlier, later in pairwise(checked)):
+        raise InputError(
+            f"caps is {arguments.shown(caps)}, must be 'default', None or pairs (trials, keep) of integers of 1 or more, "
+            "trials rising from pair to pair"
+        )
+    return checked
+
+
+def _timesteps(timesteps: Any) -> str | Profile | tuple[int, ...]:
+    if isinstance(timesteps, Profile) or (isinstance(timesteps, str) and timesteps in ("uniform", "calibrated")):
+        return timesteps
+    if timesteps is None or isinstance(timesteps, str):
+        raise InputError(
+            f"timesteps is {timesteps!r}, must be 'uniform', 'calibrated', a Profile or a list of timesteps"
+        )
+    return arguments.integers("timesteps", timesteps, at_least=0)
+
+
+def _not_negative(name: str, value: Any) -> float:
+    return arguments.number(name, value, "a number of 0 or more", lambda x: 0.0 <= x < float("inf"))
 
 
 Policy = Race | Fixed | Staged
@@ -305,7 +336,7 @@ def is_list(policy: Policy) -> bool:
     """Its trials are given timesteps, which the weighting weighs; else they are drawn from a density."""
     if isinstance(policy, Staged):
         return not policy.nested
-    return isinstance(policy, Race) and isinstance(policy.timesteps, (list, tuple, range, np.ndarray))
+    return isinstance(policy, Race) and isinstance(policy.timesteps, tuple)
 
 
 def every_trial() -> CorePolicy:
@@ -336,15 +367,17 @@ def paper(name: str) -> Staged:
     ValueError
         No such setting.
     """
-    if name not in _PAPER:
-        raise InputError(f"the paper has no setting {name!r}; there are {', '.join(_PAPER)}")
+    if not isinstance(name, str) or name not in _PAPER:
+        raise InputError(f"the paper has no setting {arguments.shown(name)}; there are {', '.join(_PAPER)}")
     n_samples, to_keep = _PAPER[name]
     return Staged(n_samples, to_keep, nested=False)
 
 
-def describe(policy: Policy) -> dict[str, Any]:
-    """For the run record."""
+def describe(policy: Policy, profile: Profile | None = None) -> dict[str, Any]:
+    """For the run record, plain Python objects; `profile` is the model's own, which "calibrated" stands for."""
     values = {field.name: getattr(policy, field.name) for field in fields(policy)}
-    if isinstance(policy, Race) and isinstance(policy.timesteps, Profile):
-        values["timesteps"] = policy.timesteps.to_dict()
-    return {"name": type(policy).__name__, **values}
+    if isinstance(policy, Race):
+        drawn = profile if isinstance(policy.timesteps, str) and policy.timesteps == "calibrated" else policy.timesteps
+        if isinstance(drawn, Profile):
+            values["timesteps"] = drawn.to_dict()
+    return {"name": type(policy).__name__, **as_json(values)}

@@ -57,7 +57,8 @@ def _options(rest: str) -> dict[str, Any]:
         name, equals, value = part.partition("=")
         if name not in known or not equals:
             raise InputError(f"{part!r} is not name=value with one of {', '.join(known)}")
-        options[name] = _value(value)
+        given = _value(value)
+        options[name] = (given,) if name == "timesteps" and isinstance(given, int) else given
     return options
 
 

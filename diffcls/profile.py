@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import floats
 from .errors import FingerprintMismatchError, InputError, ShapeError
-from .stored import read_json, write_json
+from .stored import damaged, read_json, write_json
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -51,14 +52,26 @@ class Profile:
     run: dict[str, Any]
 
     def __post_init__(self) -> None:
-        spread = np.array(self.spread, np.float64)
+        spread = floats("spread", self.spread, "an array of numbers over timesteps")
         if spread.ndim != 1 or not len(spread):
             raise ShapeError(f"spread has shape {spread.shape}, must be (T,)")
         if not np.isfinite(spread).all() or (spread < 0).any() or not spread.any():
             raise InputError("spread must be finite, not negative, and not zero everywhere")
-        spread = spread / spread.mean()
+        if abs(spread.mean() - 1.0) > 1e-9:  # else it is normalised: a loaded profile equals the saved one to the bit
+            spread = spread / spread.mean()
         spread.flags.writeable = False
         object.__setattr__(self, "spread", spread)
+
+    def __eq__(self, other: object) -> bool:
+        """By value, all of it: policies that hold equal profiles are equal."""
+        if not isinstance(other, Profile):
+            return NotImplemented
+        return np.array_equal(self.spread, other.spread) and (self.schedule, self.model, self.run) == (
+            other.schedule, other.model, other.run,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash((self.spread.tobytes(), self.schedule, self.model))
 
     def __repr__(self) -> str:
         return f"Profile({self.model!r}, {len(self.spread)} timesteps, largest at {int(self.spread.argmax())})"
@@ -106,7 +119,13 @@ class Profile:
             The file is not a profile.
         """
         content = read_json(path, FORMAT, ("model", "schedule", "spread", "run"))
-        return cls(np.array(content["spread"], np.float64), content["schedule"], content["model"], content["run"])
+        with damaged(path):
+            return cls.from_dict(content)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Profile:
+        """What `to_dict` gave."""
+        return cls(content["spread"], content["schedule"], content["model"], content["run"])
 
 
 def schedule_fingerprint(schedule: Schedule) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, arguments
 from .errors import InputError
 from .options import split_images
 from .policies import Lowered, Staged, Terms
@@ -50,9 +50,13 @@ def calibrate(classifier: Classifier, images: Any, *, smoothing: float = 0.04) -
     ------
     ValueError
         No pictures; one class only; classes do not differ at all on any picture.
+    TypeError
+        `classifier` is no `Classifier`.
     """
-    if not 0.0 < smoothing < 1.0:
-        raise InputError(f"smoothing is {smoothing!r}, must be a share of the schedule, between 0 and 1")
+    from .classifier import Classifier
+
+    arguments.instance("classifier", classifier, Classifier)
+    smoothing = arguments.between_0_and_1("smoothing", smoothing)
     if len(classifier.classes) < 2:
         raise InputError("there is one class; a profile is of differences between classes")
     items, _ = split_images(images, classifier.denoiser)

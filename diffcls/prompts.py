@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from .denoiser import Denoiser
 from .errors import DTypeError, InputError, UnknownClassError
+from .stored import as_json
 
 Template = str | Callable[[str], str]
 Templates = Template | Sequence[Template] | None
@@ -24,6 +28,8 @@ class Arms:
     class_of_arm: NDArray[np.int64]
     offset: NDArray[np.int64]
     conditions: NDArray[np.int64]
+    prompts: list[list[Any]]
+    """Of each class, templates applied: words, or ids of the model's classes."""
 
     @property
     def cost_of_arm(self) -> NDArray[np.int64]:
@@ -43,9 +49,10 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
     listed = _check_templates(templates)
     asked = _by_class(denoiser, prompts)
     known = _vocabulary(denoiser)
-    conditions = []
+    conditions, resolved = [], []
     for label, words in asked.items():
         variants = [variant for word in words for variant in _apply(listed, word)]
+        resolved.append(variants)
         conditions.append([_look_up(denoiser, known, variant) for variant in variants])
         if len(set(conditions[-1])) < len(variants):
             raise InputError(
@@ -64,7 +71,36 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
         np.array(class_of_arm, np.int64),
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         np.array([condition for ids in conditions for condition in ids], np.int64),
+        resolved,
     )
+
+
+def describe_templates(templates: Templates, prompts: list[list[Any]]) -> str | None:
+    """For the run record, the same in every process.
+
+    Templates stand as they are and functions of a module by their name.  A lambda, a bound method and the like have no name
+    that says what they do: they are known by their work, a digest of the resolved `prompts`.
+    """
+    if templates is None:
+        return None
+    listed = _check_templates(templates)
+    text = ", ".join(map(_name, listed))
+    text = text if isinstance(templates, str) or callable(templates) else f"[{text}]"
+    if all(isinstance(template, str) or _is_named(template) for template in listed):
+        return text
+    return f"{text} making {hashlib.sha256(json.dumps(as_json(prompts)).encode()).hexdigest()[:16]}"
+
+
+def _is_named(template: Any) -> bool:
+    return isinstance(template, FunctionType) and "<" not in template.__qualname__
+
+
+def _name(template: Any) -> str:
+    if isinstance(template, str):
+        return repr(template)
+    if _is_named(template):
+        return f"{template.__module__}.{template.__qualname__}"
+    return str(getattr(template, "__qualname__", type(template).__qualname__))
 
 
 def _by_class(denoiser: Denoiser, prompts: Any) -> dict[str, list[Any]]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import arguments
 from .errors import InputError
+from .intervals import Interval, bootstrap, interval, wilson
+from .labels import check_labels
 from .result import Floats
-from .temperature import as_array, as_results, check_labels
-
-Interval = tuple[float, float]
+from .temperature import as_array, as_results
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +88,7 @@ def reliability_curve(
         Labels that do not go with the results, an impossible option.
     """
     confidence, right = answers(results, labels)
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise InputError(f"n_bins is {n_bins!r}, must be an integer of 1 or more")
+    n_bins = arguments.integer("n_bins", n_bins, at_least=1)
     if strategy == "uniform":
         edges = np.linspace(0.0, 1.0, n_bins + 1)
     elif strategy == "quantile":
@@ -138,40 +136,11 @@ def answers(results: Any, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]
         classes = listed[0].classes
         index = np.array([result.index for result in listed], np.int64)
         confidence = np.array([result.probabilities[result.index] for result in listed], np.float64)
-        return confidence, index == check_labels(labels, len(index), len(classes), classes)
+        return confidence, index == check_labels(labels, len(index), classes)
     probabilities = as_array(results)
     if not ((probabilities >= 0) & (probabilities <= 1)).all() or not np.allclose(
         probabilities.sum(axis=1), 1, atol=1e-3
     ):
         raise InputError("results must be probabilities: rows from 0 to 1 that sum to 1")
     index = probabilities.argmax(axis=1)
-    return probabilities.max(axis=1), index == check_labels(labels, len(index), probabilities.shape[1], None)
-
-
-def bootstrap(n: int, n_bootstrap: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Rows of `n_bootstrap` resamples of `n` pictures, one after the other."""
-    if isinstance(n_bootstrap, bool) or not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 1:
-        raise InputError(f"n_bootstrap is {n_bootstrap!r}, must be an integer of 1 or more")
-    rng = np.random.default_rng(seed)
-    return (rng.integers(n, size=n) for _ in range(n_bootstrap))
-
-
-def interval(values: list[float], confidence_level: float) -> Interval:
-    """Percentiles that hold `confidence_level` of the values between them."""
-    _check_level(confidence_level)
-    low, high = np.quantile(values, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
-    return float(low), float(high)
-
-
-def wilson(right: ArrayLike, n: ArrayLike, confidence_level: float = 0.95) -> tuple[Any, Any]:
-    """Wilson's interval of the shares ``right / n`` (Wilson, JASA 1927)."""
-    _check_level(confidence_level)
-    z, n = NormalDist().inv_cdf((1 + confidence_level) / 2), np.asarray(n, np.float64)
-    share = np.asarray(right, np.float64) / n
-    centre, spread = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
-
-
-def _check_level(confidence_level: float) -> None:
-    if not 0 < confidence_level < 1:
-        raise InputError(f"confidence_level is {confidence_level!r}, must be between 0 and 1")
+    return probabilities.max(axis=1), index == check_labels(labels, len(index), probabilities.shape[1])

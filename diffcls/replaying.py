@@ -11,8 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .core_types import RaceResult, ReplayResult, Trials
 from .errors import InputError
-from .options import check_policy, check_priors, check_temperature, check_weighting, describe_calibration
-from .policies import Lowered, Policy, describe, every_trial, lower
+from .fingerprint import digest
+from .options import (
+    check_policy,
+    check_priors,
+    check_temperature,
+    check_weighting,
+    describe_calibration,
+    describe_weighting,
+)
+from .policies import Fixed, Lowered, Policy, describe, every_trial, lower
 from .result import Result, Results, probabilities
 from .tables import ErrorTable
 from .temperature import Calibration
@@ -32,18 +40,21 @@ def replay(
     """What `policy` would have decided, from the table's errors; no denoiser is asked.
 
     Where the table has the policy's trials, the results are those of a live run to the bit: losses, standard errors, path,
-    evaluations.  Images are shared out over the threads; a `Result` of one of them is made when it is asked for.
+    evaluations.  Only whether a picture is unlike the training pictures is not judged: that needs the picture, so there is
+    no `OutOfWorldWarning` and no sentence of it in `Result.warnings`.  Images are shared out over the threads; a `Result`
+    of one of them is made when it is asked for.
 
     Parameters
     ----------
     table : ErrorTable
     policy : Race, Staged, Fixed or None
         None: every class, every trial that the table has.
-    weighting : None, name or (T,) array
+    weighting : None, str, Weighting or (T,) array
         Over timesteps; None: the table's own.  Errors are stored unweighted, so any weighting may follow.  Unless the table
         has the very trials that would be drawn under the new one (a list of timesteps), its own trials of non-zero weight
         stand in for them, in their order, each with the importance weight ``w(t) / q(t)`` for the density q it was drawn
-        from: the same expected loss, with another variance than a live run has.
+        from: the same expected loss, with another variance than a live run has.  The table's own calibration (its biases
+        too) holds no longer then, and is left out.
     priors : None, (K,) array or mapping of label to number
         None: the table's own.
     temperature : float, Calibration or None
@@ -59,28 +70,34 @@ def replay(
     """
     if policy is not None:
         check_policy(policy)
-    changes: dict[str, Any] = {} if policy is None else {"policy": describe(policy)}
+    changes: dict[str, Any] = {}
+    weights = table.weighting
+    if weighting is not None:
+        weights = check_weighting(weighting, table, str(table.run.get("loss", "l2")))
+        changes["weighting"] = describe_weighting(weighting, weights)
+    # what the table's own calibration was fitted to is no longer the case
+    recalibrated = temperature is not None or not _same(weights, table.weighting)
     log_prior, calibration = table.log_prior, temperature if isinstance(temperature, Calibration) else None
-    if priors is not None or temperature is not None:
+    if priors is not None or recalibrated:
         bias = _own_bias(table)
         own = log_prior - bias
         if priors is not None:
             own = check_priors(priors, table.classes)
             changes["priors"] = np.exp(own).tolist()
-        if temperature is not None:
+        if recalibrated:
             bias = np.zeros(len(own)) if calibration is None else calibration.log_bias(table.classes)
         log_prior = own + bias
     value = table.temperature if temperature is None else check_temperature(temperature, table)
     pooled = table.run.get("pool_temperature")
     if calibration is None and pooled is not None and temperature is not None and value != pooled:
         raise InputError(f"temperature is {value}, but the table's prompts were pooled by 'logmeanexp' at {pooled}")
-    if temperature is not None or weighting is not None:  # what the table's own was fitted to is no longer the case
+    if recalibrated:
         changes |= {"temperature": value, "calibration": describe_calibration(calibration)}
-    weights = table.weighting
-    if weighting is not None:
-        weights = check_weighting(weighting, table, str(table.run.get("loss", "l2")))
-        changes["weighting"] = "uniform" if weights is None else weights.tolist()
     lowered, columns = _trials(table, policy, weights)
+    if policy is None:
+        changes["policy"] = _describe_every(table, lowered.trials, weights)
+    else:
+        changes["policy"] = describe(policy, table.profile)
     race = _core.replay(
         table.errors,
         columns=columns,
@@ -101,8 +118,6 @@ def replay(
 def _own_bias(table: ErrorTable) -> Floats:
     """(K,) what the table's calibration added to its log priors."""
     bias = (table.run.get("calibration") or {}).get("bias")
-    if bias is not None and len(bias) != len(table.classes):
-        raise InputError("the table's calibration has a bias for classes that were not selected: replay before select")
     return np.zeros(len(table.classes)) if bias is None else np.array(bias, np.float64)
 
 
@@ -134,7 +149,19 @@ def _trials(table: ErrorTable, policy: Policy | None, weights: Floats | None) ->
 
 
 def _same(a: Floats | None, b: Floats | None) -> bool:
-    return a is b or (a is not None and b is not None and np.array_equal(a, b))
+    """None is 1 everywhere."""
+    return a is b or np.array_equal(1.0 if a is None else a, np.ones_like(a) if b is None else b)
+
+
+def _describe_every(table: ErrorTable, trials: Trials, weights: Floats | None) -> dict[str, Any]:
+    """What reading every trial was: `Fixed` where its trials are these, else "full", with a digest of them."""
+    n = len(trials["timestep"])
+    if not table.listed and (table.n_noise is None or n <= table.n_noise):
+        fixed = Fixed(n)
+        theirs = cast("dict[str, NDArray[Any]]", lower(fixed, table.terms(weights)).trials)
+        if all(np.array_equal(theirs[name], column) for name, column in cast("dict[str, Any]", trials).items()):
+            return describe(fixed)
+    return {"name": "full", "n_trials": n, "trials": digest(*trials.values())}
 
 
 def _importance(table: ErrorTable, weights: Floats | None) -> Floats:

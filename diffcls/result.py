@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -13,8 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .core_types import RaceResult
 from .errors import MissingExtraError
+from .stored import as_json
 
 Floats = NDArray[np.float64]
+
+MODEL_TRIALS = 128
+"""Of every class, on the error table that a model's own temperature is fitted to (diffcls/models/export.py)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,7 +39,7 @@ class Result:
     probabilities : (K,) float64
         ``softmax(log prior - excess / temperature)``: uncalibrated unless the temperature was fitted.
     calibrated : bool
-        It was, to losses of this kind.
+        It was, to losses of this kind: see the property's own text for what counts.
     n_evals : int
         Denoiser evaluations spent.
     status : {"decided", "pool_exhausted", "budget"}
@@ -47,8 +50,14 @@ class Result:
         A round: n_trials, n_alive, n_evals, cumulative.
     errors : (K, S) float64 or None
         With ``keep_errors=True``: unweighted error of each trial, NaN where not evaluated.
+    unlike_training : bool or None
+        The picture is unlike those that the model was trained on as the winner; None: not judged.
     warnings : list of str
-        Whole sentences about this picture; empty when there is nothing to say.
+        Whole sentences about this picture; empty when there is nothing to say: that it is unlike the training pictures
+        (an `OutOfWorldWarning` is issued too), that there were too few trials to tell, that others tie with the winner.
+        No sentence is no proof: a picture is judged only by a model that knows its training pictures (the embedded
+        one), from L2 errors, when the winner is one class of the model's own (not several pooled) and made as many
+        trials as the model's judgement was fitted to (8), within its timesteps.  Replayed results are not judged.
     run : dict
         Enough to repeat it.
     """
@@ -68,6 +77,7 @@ class Result:
     errors: Floats | None
     run: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
+    unlike_training: bool | None = None
 
     @classmethod
     def from_race(
@@ -80,6 +90,7 @@ class Result:
         run: dict[str, Any],
         errors: Floats | None = None,
         warnings: Sequence[str] = (),
+        unlike_training: bool | None = None,
     ) -> Result:
         """Of what the core says of one picture, live or replayed."""
         return cls(
@@ -98,6 +109,7 @@ class Result:
             errors=errors,
             run=run,
             warnings=[*warnings, *_ties(race, classes)],
+            unlike_training=unlike_training,
         )
 
     @property
@@ -106,9 +118,19 @@ class Result:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the temperature was fitted to losses of this kind: by `fit_temperature` under this policy, or by the model."""
-        fitted = self.run.get("calibration")
-        return fitted is not None and as_json(fitted.get("policy")) in (None, as_json(self.run.get("policy")))
+        """Whether the temperature was fitted to losses of this kind.
+
+        That of `fit_temperature`: under this very policy.  That of an embedded model was fitted to full evaluation, the L2
+        errors of 128 trials of every class under the model's weighting, one prompt a class; so it counts for
+        ``Fixed(n)``, n of 128 or more, with these, and for no race: a class that leaves early has a noisier loss.  Fit
+        one to the results of the race, where its probabilities matter.
+        """
+        fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))
+        if fitted is None:
+            return False
+        if fitted.get("source") == "model":
+            return bool(policy and policy["name"] == "Fixed" and policy["n_samples"] >= MODEL_TRIALS)
+        return as_json(fitted.get("policy")) in (None, policy)
 
     def ranking(self) -> NDArray[np.int64]:
         """Class indices, best first: the winner, then by probability; ties in the caller's order."""
@@ -131,14 +153,17 @@ class Result:
             "status": self.status,
             "p_disagree": self.p_disagree,
             "trace": self.trace,
+            "unlike_training": self.unlike_training,
             "warnings": list(self.warnings),
             "run": self.run,
         }
 
     def to_arrow(self) -> Any:
-        """A pyarrow table, one row a class."""
+        """A pyarrow table, one row a class; `unlike_training` is the picture's, in each."""
         pa = _pyarrow()
-        return pa.table({"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}})
+        columns: dict[str, Any] = {"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}}
+        columns["unlike_training"] = pa.array([self.unlike_training] * len(self.classes), pa.bool_())
+        return pa.table(columns)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """The elimination curve: an `EliminationDisplay` (needs matplotlib)."""
@@ -265,6 +290,10 @@ class Results(Sequence[Result]):
         return [result.errors for result in self._results]
 
     @property
+    def unlike_training(self) -> list[bool | None]:
+        return [result.unlike_training for result in self._results]
+
+    @property
     def warnings(self) -> list[list[str]]:
         return [result.warnings for result in self._results]
 
@@ -287,6 +316,7 @@ class Results(Sequence[Result]):
             "n_evals": self.n_evals,
             "status": self.status,
             "p_disagree": self.p_disagree,
+            "unlike_training": pa.array(self.unlike_training, pa.bool_()),
         }
         return pa.table(dict(columns))
 
@@ -312,11 +342,6 @@ def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
     names = ", ".join(repr(classes[i]) for i in tied[:5]) + (", ..." if len(tied) > 5 else "")
     why = "; the denoiser seems to ignore its condition" if len(tied) == len(classes) else ""
     return [f"{names} tie: equal losses over {n[race['index']]} trials, the first of them is the answer{why}"]
-
-
-def as_json(value: Any) -> Any:
-    """As it reads back from json: tuples and arrays are lists, so that records compare equal to their stored selves."""
-    return json.loads(json.dumps(value, default=lambda array: np.asarray(array).tolist()))
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .fingerprint import fingerprint
-from .options import describe_calibration, versions
+from .options import describe_calibration, describe_weighting, versions
 from .policies import describe
-from .prompts import Templates
+from .prompts import Templates, describe_templates
 from .threads import backend
 
 if TYPE_CHECKING:
@@ -19,20 +19,17 @@ if TYPE_CHECKING:
 def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
     """Plain data, the same for every picture; `Result.run` adds what was done to its own."""
     denoiser, cpu = classifier.denoiser, backend()
-    weighting: Any = "uniform" if classifier.weighting is None else classifier.weighting.tolist()
-    if classifier.fitted_weighting is not None:
-        weighting = classifier.fitted_weighting.to_dict()
     return {
         "model": denoiser.name,
         "weights": denoiser.digest,
         "prediction_type": denoiser.prediction_type,
         "schedule": repr(denoiser.schedule),
         "classes": classifier.classes,
-        "templates": None if templates is None else repr(templates),
+        "templates": describe_templates(templates, classifier.arms.prompts),
         "pool": classifier.pool,
-        "policy": describe(classifier.policy),
+        "policy": describe(classifier.policy, denoiser.profile),
         "loss": classifier.loss,
-        "weighting": weighting,
+        "weighting": describe_weighting(classifier.fitted_weighting, classifier.weighting),
         "priors": np.exp(classifier.log_prior).tolist() if classifier.log_prior.any() else None,
         "temperature": classifier.temperature,
         "pool_temperature": classifier.pool_temperature,

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import floats
 from .errors import InputError, ShapeError
-from .reliability import Interval, answers, bootstrap, interval
+from .intervals import Interval, bootstrap, interval
+from .reliability import answers
 from .result import Floats
 
 
@@ -90,7 +92,7 @@ def risk_coverage_curve(
     """
     sure, right = answers(results, labels)
     if score is not None:
-        sure = np.array(score, np.float64)
+        sure = floats("score", score, "an array of numbers, one a picture")
     if sure.shape != right.shape:
         raise ShapeError(f"score has shape {sure.shape}, must be ({len(right)},): one a picture")
     if np.isnan(sure).any():

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from .core_types import Trials
 from .errors import DiffclsError, InputError, MissingExtraError
+from .profile import Profile
 from .schedule import Schedule
+from .stored import as_json
 from .tables import ErrorTable
 
 VERSION = 1
@@ -84,7 +86,7 @@ def _write(table: ErrorTable, path: Path) -> None:
     storage = pa.FixedSizeListArray.from_arrays(values, k * s)
     kind = pa.fixed_shape_tensor(pa.float64(), (k, s), dim_names=["class", "trial"])
     label = pa.nulls(n, pa.int64()) if table.labels is None else pa.array(table.labels, pa.int64())
-    content = json.dumps({"version": VERSION, **_describe(table)}, default=str)
+    content = json.dumps(as_json({"version": VERSION, **_describe(table)}))
     schema = pa.schema([("errors", kind), ("label", pa.int64())], metadata={KEY: content})
     batch = pa.record_batch([pa.ExtensionArray.from_storage(kind, storage), label], schema=schema)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -109,6 +111,7 @@ def _describe(table: ErrorTable) -> dict[str, Any]:
         "n_noise": table.n_noise,
         "listed": table.listed,
         "run": table.run,
+        "profile": None if table.profile is None else table.profile.to_dict(),
     }
 
 
@@ -137,7 +140,7 @@ def _build(content: dict[str, Any], errors: NDArray[np.float64], label: Any) -> 
         "eps_sign": np.array(trials["eps_sign"], np.float32),
         "weight": np.array(trials["weight"], np.float64),
     }
-    weighting = content["weighting"]
+    weighting, profile = content["weighting"], content.get("profile")  # older files have no profile
     return ErrorTable(
         errors=errors,
         trials=columns,
@@ -158,6 +161,7 @@ def _build(content: dict[str, Any], errors: NDArray[np.float64], label: Any) -> 
         n_noise=content["n_noise"],
         listed=bool(content["listed"]),
         labels=None if label.null_count == len(label) else label.to_numpy(zero_copy_only=True),
+        profile=None if profile is None else Profile.from_dict(profile),
     )
 
 

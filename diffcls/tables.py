@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from .arguments import positions
 from .core_types import Trials
-from .errors import InputError, ShapeError, UnknownClassError
+from .errors import InputError, ShapeError
 from .fingerprint import check_same, fingerprint
+from .labels import check_labels, class_index
 from .policies import Terms
+from .profile import Profile
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class ErrorTable:
         The trials are a list of timesteps; else they were drawn from a density over the schedule.
     labels : (N,) int64 or None
         True class of each image, where it is known.
+    profile : Profile or None
+        The model's own, for ``Race(timesteps="calibrated")``.
     """
 
     errors: Floats
@@ -67,6 +72,7 @@ class ErrorTable:
     n_noise: int | None
     listed: bool
     labels: NDArray[np.int64] | None = None
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.errors)
@@ -119,6 +125,7 @@ class ErrorTable:
             antithetic=self.antithetic,
             n_noise=self.n_noise,
             schedule=self.schedule,
+            profile=self.profile,
         )
 
     def __len__(self) -> int:
@@ -142,16 +149,19 @@ class ErrorTable:
     ) -> ErrorTable:
         """A table of some images, classes (names or positions) and trials (positions), in the order given.
 
-        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.
+        Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.  The run
+        record follows: its classes, priors and biases are the chosen ones', and chosen trials are no policy's.
 
         Raises
         ------
         ValueError
-            No such class, or images are left whose true class is not.
+            No such class, image or trial, or images are left whose true class is not.
         """
         errors, labels, parts = self.errors, self.labels, cast("dict[str, NDArray[Any]]", self.trials)
         changes: dict[str, Any] = {}
+        run = dict(self.run)
         if images is not None:
+            images = positions("images", images, len(errors))
             errors, labels = errors[images], None if labels is None else labels[images]
         if classes is not None:
             chosen = [class_index(entry, self.classes, "classes") for entry in classes]
@@ -161,17 +171,20 @@ class ErrorTable:
                 "cost": self.cost[chosen],
                 "log_prior": self.log_prior[chosen],
             }
+            run |= {"classes": changes["classes"], **_by_class(run, chosen)}
             if labels is not None:
                 if not np.isin(labels, chosen).all():
                     raise InputError(f"{np.sum(~np.isin(labels, chosen))} images are of classes that were not selected")
                 labels = np.array([chosen.index(label) for label in labels.tolist()], np.int64)
         if trials is not None:
+            trials = positions("trials", trials, errors.shape[2])
             errors = errors[:, :, trials]
             parts = {name: column[trials] for name, column in parts.items()}
             if not parts["weight"].any():
                 raise InputError("the selected trials all have weight 0")
             parts["weight"] = parts["weight"] / parts["weight"].mean()
-        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), **changes)
+            run["policy"] = {"name": "a selection", "n_trials": len(parts["weight"])}
+        return replace(self, errors=errors, labels=labels, trials=cast("Trials", parts), run=run, **changes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an Arrow file (Feather V2, uncompressed), at once or not at all: beside it first, then renamed.
@@ -208,22 +221,12 @@ class ErrorTable:
         return table
 
 
-def class_index(entry: str | int, classes: Sequence[str], argument: str) -> int:
-    """Position of a class that is named or counted."""
-    if isinstance(entry, str):
-        if entry not in classes:
-            raise UnknownClassError(
-                f"{argument} has {entry!r}, which is not one of the table's classes: {', '.join(classes)}"
-            )
-        return list(classes).index(entry)
-    if isinstance(entry, bool) or not isinstance(entry, (int, np.integer)) or not 0 <= entry < len(classes):
-        raise UnknownClassError(f"{argument} has {entry!r}, must be names of classes or 0 to {len(classes) - 1}")
-    return int(entry)
-
-
-def check_labels(labels: ArrayLike, n: int, classes: Sequence[str]) -> NDArray[np.int64]:
-    """(n,) class indices from indices or names."""
-    values = list(labels) if isinstance(labels, (list, tuple)) else np.asarray(labels).tolist()
-    if not isinstance(values, list) or len(values) != n:
-        raise ShapeError(f"labels has shape {np.shape(labels)}, must be ({n},): one an image")
-    return np.array([class_index(value, classes, "labels") for value in values], np.int64)
+def _by_class(run: dict[str, Any], chosen: Sequence[int]) -> dict[str, Any]:
+    """The numbers of a run record that there is one of for each class; priors are again those of a run among them."""
+    calibration, priors = run.get("calibration"), run.get("priors")
+    if calibration is not None and calibration.get("bias") is not None:
+        calibration = {**calibration, "bias": [calibration["bias"][k] for k in chosen]}
+    if priors is not None:
+        kept = np.array(priors)[chosen]
+        priors = (kept / kept.sum()).tolist()
+    return {"priors": priors, "calibration": calibration}

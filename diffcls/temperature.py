@@ -7,20 +7,21 @@ calibration of modern neural networks, ICML 2017, equation 9) of the race's exce
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import floats
 from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
-from .result import Floats, Result, as_json, logits, probabilities
+from .labels import check_labels
+from .result import Floats, Result, logits, probabilities
+from .stored import as_json, damaged, read_json, write_json
 
-FORMAT, VERSION = "diffcls.calibration", 1
+FORMAT = "diffcls calibration 1"
 
 SETTINGS = (
     "model", "weights", "prediction_type", "schedule", "templates", "pool", "pool_temperature", "policy", "loss",
@@ -101,7 +102,6 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "version": VERSION,
             "temperature": self.temperature,
             "bias": None if self.bias is None else self.bias.tolist(),
             "classes": self.classes,
@@ -112,11 +112,8 @@ class Calibration:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write json, by atomic rename."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=1))
-        os.replace(temporary, path)
+        """Write as json, at once or not at all."""
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
@@ -127,31 +124,23 @@ class Calibration:
         ValueError
             Not a calibration, of a newer version, or damaged.
         """
-        try:
-            stored = json.loads(Path(path).read_text())
-        except ValueError as error:
-            raise InputError(f"{path} is not a calibration ({error})") from None
-        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-            raise InputError(f"{path} is not a calibration")
-        if stored.get("version") != VERSION:
-            raise InputError(f"{path} is a calibration of version {stored.get('version')!r}, this is version {VERSION}")
-        try:
-            bias, classes = stored["bias"], stored["classes"]
+        names = tuple(field.name for field in fields(cls))
+        stored = read_json(path, FORMAT, names)
+        bias, classes = stored["bias"], stored["classes"]
+        with damaged(path):
             calibration = cls(
                 float(stored["temperature"]),
-                None if bias is None else np.array(bias, np.float64),
+                None if bias is None else floats("bias", bias, "a list of numbers"),
                 None if classes is None else [str(name) for name in classes],
                 int(stored["n_images"]),
                 float(stored["stderr"]),
                 float(stored["negative_log_likelihood"]),
                 None if stored["fingerprint"] is None else dict(stored["fingerprint"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is a damaged calibration ({error!r})") from None
-        sizes = {len(part) for part in (calibration.bias, calibration.classes) if part is not None}
-        whole = calibration.bias is None or (calibration.bias.ndim == 1 and np.isfinite(calibration.bias).all())
-        if not 0 < calibration.temperature < np.inf or len(sizes) > 1 or not whole:
-            raise InputError(f"{path} is a damaged calibration (temperature, bias and classes do not go together)")
+            shapes = {np.shape(part) for part in (calibration.bias, calibration.classes) if part is not None}
+            whole = calibration.bias is None or (calibration.bias.ndim == 1 and np.isfinite(calibration.bias).all())
+            if not 0 < calibration.temperature < np.inf or len(shapes) > 1 or not whole:
+                raise InputError("temperature, bias and classes do not go together")
         return calibration
 
 
@@ -188,7 +177,7 @@ def fit_temperature(results: Any, labels: ArrayLike, *, bias: bool = False) -> C
         Without SciPy.
     """
     excess, classes, log_prior, fingerprint = _unpack(results)
-    truth = check_labels(labels, len(excess), excess.shape[1], classes)
+    truth = check_labels(labels, len(excess), excess.shape[1] if classes is None else classes)
     rows = np.arange(len(truth))
     if np.isnan(excess[rows, truth]).any():
         raise InputError("a picture's true class has no trial: give results of a policy that tries every class")
@@ -222,24 +211,6 @@ def negative_log_likelihood(
     scores -= scores.max(axis=1, keepdims=True)
     truth = np.asarray(labels)
     return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(truth)), truth]))
-
-
-def check_labels(labels: ArrayLike, n: int, k: int, classes: Sequence[str] | None) -> NDArray[np.int64]:
-    """(N,) positions in the classes, of positions or names."""
-    given = np.asarray(labels)
-    if given.shape != (n,):
-        raise ShapeError(f"labels has shape {given.shape}, must be ({n},): one a picture")
-    if given.dtype.kind in "UO" and classes is not None:
-        position = {name: i for i, name in enumerate(classes)}
-        unknown = [name for name in given.tolist() if name not in position]
-        if unknown:
-            raise InputError(f"label {unknown[0]!r} is none of the results' classes")
-        return np.array([position[name] for name in given.tolist()], np.int64)
-    if given.dtype.kind not in "iu":
-        raise DTypeError(f"labels is of dtype {given.dtype}, must be of positions or names of the classes")
-    if (given < 0).any() or (given >= k).any():
-        raise InputError(f"labels go from {given.min()} to {given.max()}, must be 0 to {k - 1}")
-    return given.astype(np.int64)
 
 
 def as_results(results: Any) -> list[Result] | None:

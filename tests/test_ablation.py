@@ -197,6 +197,21 @@ def test_replay_command(table, table_file, capsys):
     assert capsys.readouterr().out.splitlines()[2].split()[:2] == ["full", "-"]
 
 
+def test_a_policy_that_the_table_lacks_costs_only_its_own_row(table, table_file, capsys):
+    named = ["full", "fixed:50", "race:pool=100"]
+    assert cli.main(["replay", table_file, "--policy", *named]) == 1
+    streams = capsys.readouterr()
+    assert [line.split()[0] for line in streams.out.splitlines()[2:]] == ["full", "race:pool=100"]
+    sentence = "the table lacks 50 of the 50 trials of Fixed"
+    assert streams.err.startswith(f"diffcls: policy 'fixed:50': {sentence}") and streams.err.count("\n") == 1
+    assert cli.main(["replay", table_file, "--policy", *named, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [row["policy"] for row in told["rows"]] == ["full", "race:pool=100"]
+    assert list(told["refused"]) == ["fixed:50"] and sentence in told["refused"]["fixed:50"]
+    with pytest.raises(ValueError, match=sentence):
+        ablation.sweep(table, {"some": Fixed(50)})
+
+
 def test_replay_command_uniform(gaussian, rng, tmp_path, capsys):
     pytest.importorskip("pyarrow")
     path = str(tmp_path / "w.arrow")

@@ -8,7 +8,8 @@ from scipy import stats
 
 import diffcls
 from diffcls import Fixed, InputError, Staged
-from diffcls.audit import choose, clopper_pearson
+from diffcls.audit import choose
+from diffcls.intervals import clopper_pearson
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))

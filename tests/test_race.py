@@ -243,7 +243,7 @@ def test_published_evaluation_counts(name, k, evals, rng):
         (lambda: Fixed(2.5), "n_samples is 2.5"),
         (lambda: Staged((50, 500), (5,)), "2 stages and to_keep 1"),
         (lambda: Staged((500, 50), (5, 1)), "must rise"),
-        (lambda: Staged((50, 500), (0, 1)), "to_keep is 0"),
+        (lambda: Staged((50, 500), (0, 1)), r"to_keep is \(0, 1\)"),
         (lambda: Staged((50,), (5,), n_trials=0), "n_trials is 0"),
     ],
 )

@@ -1,6 +1,7 @@
 """The README's programs run as they stand and print what their comments say."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import diffcls
+from diffcls import cli
 from diffcls.models import demo_pictures
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -40,6 +42,22 @@ def test_researchers_block_runs(tmp_path, monkeypatch):
         block = block.replace(full, small)
     exec(block.replace("Classifier()", "Classifier(policy=diffcls.Race(pool=60))"), names)
     assert diffcls.ErrorTable.load("table.arrow").errors.shape == (48, 20, 60)
+
+
+def test_the_replay_command_runs(gaussian, rng, tmp_path, monkeypatch, capsys):
+    """As it stands, on a table of as many trials as the block above it makes."""
+    pytest.importorskip("pyarrow")
+    (command,) = re.findall(r"`diffcls (replay [^`]+)`", README.read_text())
+    (n_samples,) = re.findall(r"error_table\(pictures, n_samples=(\d+)", README.read_text())
+    labels = rng.integers(0, 5, 8)
+    monkeypatch.chdir(tmp_path)
+    classifier = diffcls.Classifier(gaussian.denoiser())
+    classifier.error_table(gaussian.sample(labels, rng), n_samples=int(n_samples), labels=labels).save("table.arrow")
+    assert cli.main(shlex.split(command)) == 0
+    streams = capsys.readouterr()
+    policies = command.split("--policy ")[1].split()
+    assert len(policies) > 2 and not streams.err
+    assert [line.split()[0] for line in streams.out.splitlines()[2:]] == policies
 
 
 def test_readme_is_short():

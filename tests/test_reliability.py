@@ -10,8 +10,8 @@ from gaussian import GaussianClasses
 import diffcls
 from diffcls import reliability_curve, risk_coverage_curve
 from diffcls.errors import InputError, ShapeError
+from diffcls.intervals import wilson
 from diffcls.plotting import ReliabilityDisplay, RiskCoverageDisplay
-from diffcls.reliability import wilson
 
 
 @pytest.fixture

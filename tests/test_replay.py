@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffcls
-from diffcls import ErrorTable, Fixed, Race, Staged, policies
+from diffcls import ErrorTable, Fixed, Race, Staged, Weighting, policies
+from diffcls.profile import schedule_fingerprint
 
 GAUSSIAN = GaussianClasses(n_classes=6, dimension=8, seed=11)
 FIELDS = (
@@ -161,8 +162,92 @@ def test_a_calibration_is_replayed_as_live(rng):
     with pytest.raises(diffcls.FingerprintMismatchError, match="the calibration was fitted with loss"):
         other = diffcls.Classifier(GAUSSIAN.denoiser(), loss="l1").error_table(x[:2], policy=policy)
         diffcls.replay(other, policy, temperature=fitted)
-    with pytest.raises(ValueError, match="bias for classes that were not selected"):
-        diffcls.replay(tables[1].select(classes=[0, 1]), policy, priors=[1, 2])
+    part = diffcls.replay(tables[1].select(classes=[4, 1]), policy, priors=[1, 2])  # biases go with their classes
+    live = diffcls.classify(x, [4, 1], model=GAUSSIAN.denoiser(), policy=policy, temperature=fitted, priors=[1, 2])
+    np.testing.assert_allclose(part.probabilities, live.probabilities, rtol=1e-12)
+    assert part.calibrated and part.run["classes"] == live.run["classes"] == ["4", "1"]
+
+
+def softmax(excess, temperature):
+    p = np.exp(-excess / temperature)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def test_a_new_weighting_takes_the_calibration_out_and_the_old_one_leaves_it(rng):
+    labels = rng.integers(0, 6, 60)
+    x, policy = GAUSSIAN.sample(labels, rng) + rng.standard_normal((60, 8)).astype(np.float32), Race(pool=60)
+    fitted = diffcls.fit_temperature(diffcls.classify(x, model=GAUSSIAN.denoiser(), policy=policy), labels, bias=True)
+    table = diffcls.Classifier(GAUSSIAN.denoiser(), policy=policy, temperature=fitted).error_table(x, policy=policy)
+    own = diffcls.replay(table, policy)
+    for same in ("uniform", np.ones(T)):
+        again = diffcls.replay(table, policy, weighting=same)
+        equal(again, own)
+        assert again.calibrated and again.run["temperature"] == fitted.temperature
+    assert diffcls.replay(table, policy, weighting="uniform").run == own.run
+    moved = diffcls.replay(table, policy, weighting=np.linspace(1, 2, T))
+    assert moved.run["calibration"] is None and not moved.calibrated
+    np.testing.assert_allclose(moved.probabilities, softmax(moved.excess, fitted.temperature), rtol=1e-9)
+    assert np.abs(own.probabilities - softmax(own.excess, fitted.temperature)).max() > 1e-3  # biases that matter
+
+
+def test_every_trial_is_said_to_be_what_it_was(rng):
+    """Not the policy that the table was made for: a calibration of the one is none of the other."""
+    labels = rng.integers(0, 6, 60)
+    x = GAUSSIAN.sample(labels, rng) + rng.standard_normal((60, 8)).astype(np.float32)
+    race = Race(pool=60)
+    table = diffcls.Classifier(GAUSSIAN.denoiser(), policy=race).error_table(x, policy=race)
+    full = diffcls.replay(table)
+    assert full.run["policy"] == {"name": "Fixed", "n_samples": 60}
+    equal(full, diffcls.classify(x, model=GAUSSIAN.denoiser(), policy=Fixed(60)))
+    fitted = diffcls.fit_temperature(full, labels)
+    with pytest.raises(diffcls.FingerprintMismatchError, match="with policy "):
+        diffcls.Classifier(GAUSSIAN.denoiser(), policy=race, temperature=fitted)
+    assert diffcls.classify(x[:2], model=GAUSSIAN.denoiser(), policy=Fixed(60), temperature=fitted).calibrated
+    first, second = (table.select(trials=part) for part in (slice(30), slice(30, 60)))
+    told = [diffcls.replay(part).run["policy"] for part in (first, second)]
+    assert [entry["name"] for entry in told] == ["full", "full"] and [entry["n_trials"] for entry in told] == [30, 30]
+    assert told[0] != told[1] and first.run["policy"]["name"] == "a selection"
+    with pytest.raises(diffcls.FingerprintMismatchError, match="with policy "):
+        diffcls.replay(second, temperature=diffcls.fit_temperature(diffcls.replay(first), labels))
+    listed = Race(timesteps=[900, 500, 100])
+    table = diffcls.Classifier(GAUSSIAN.denoiser()).error_table(x, policy=listed)
+    assert diffcls.replay(table).run["policy"]["name"] == "full"
+    moved = diffcls.replay(table, weighting=np.linspace(1, 2, T)).run["policy"]
+    assert moved["name"] == "full" and moved != diffcls.replay(table).run["policy"]
+
+
+def test_a_fitted_weighting_is_one_live_and_replayed(rng):
+    """Its calibration goes both ways."""
+    labels = rng.integers(0, 6, 60)
+    x = GAUSSIAN.sample(labels, rng) + rng.standard_normal((60, 8)).astype(np.float32)
+    fitted, policy = (
+        Weighting(np.linspace(1, 2, T), schedule_fingerprint(GAUSSIAN.schedule), "gaussian", "l2", "epsilon", {}),
+        Race(pool=60),
+    )
+    options = {"model": GAUSSIAN.denoiser(), "policy": policy, "weighting": fitted}
+    table = diffcls.Classifier(GAUSSIAN.denoiser()).error_table(x, policy=policy)
+    live, replayed = diffcls.classify(x, **options), diffcls.replay(table, policy, weighting=fitted)
+    assert replayed.run["weighting"] == live.run["weighting"] == fitted.to_dict()
+    of_live, of_replay = (diffcls.fit_temperature(results, labels) for results in (live, replayed))
+    assert diffcls.classify(x[0], **options, temperature=of_replay).calibrated
+    assert diffcls.replay(table, policy, weighting=fitted, temperature=of_live).calibrated
+    with pytest.raises(diffcls.FingerprintMismatchError, match="with weighting "):
+        diffcls.replay(table, policy, temperature=of_live)
+
+
+def test_uniform_needs_no_target_that_the_table_keeps(rng):
+    """A model whose target is a pair of arrays of its own: here eps all the same."""
+    model = GAUSSIAN.denoiser(prediction_type=(np.zeros(T), np.ones(T)))
+    w = np.linspace(1, 2, T)
+    table = diffcls.Classifier(model, weighting=w).error_table(GAUSSIAN.sample([0, 1], rng), n_samples=50)
+    replayed = diffcls.replay(table, weighting="uniform")
+    importance = 1 / w[table.timesteps]
+    np.testing.assert_allclose(
+        replayed.losses, table.errors @ (importance * table.trials["weight"]) / (importance @ table.trials["weight"]),
+    )  # fmt: skip
+    assert ("weighting", "uniform") in {(row["ablation"], row["setting"]) for row in diffcls.ablation.ablate(table)}
+    with pytest.raises(diffcls.InputError, match="a target of its own"):
+        diffcls.replay(table, weighting="epsilon")
 
 
 # ---- another weighting -----------------------------------------------------------------------------------------------

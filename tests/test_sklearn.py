@@ -156,7 +156,7 @@ def test_pictures_are_classified_as_by_the_function(pictures):
     np.testing.assert_array_equal(fitted.predict(images), expected.label)
     np.testing.assert_array_equal(fitted.predict_proba(images[:3]), expected.probabilities[:3])
     assert np.mean(np.array(expected.label) == names) >= 20 / 24
-    assert not hasattr(fitted, "n_features_in_") and fitted.classify(images[:1]).calibrated
+    assert not hasattr(fitted, "n_features_in_") and fitted.calibration_ is None
 
 
 def test_flat_pixels_lists_and_files_are_the_same_pictures(pictures, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 import diffcls
 from diffcls import ErrorTable, FingerprintMismatchError, Fixed, Race, Staged
-from diffcls.tables import check_labels
+from diffcls.labels import check_labels
+from diffcls.profile import schedule_fingerprint
 
 pa = pytest.importorskip("pyarrow")
 feather = pytest.importorskip("pyarrow.feather")
@@ -31,6 +32,7 @@ def same(a, b):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
     for name in ("classes", "run", "temperature", "antithetic", "n_noise", "listed"):
         assert getattr(a, name) == getattr(b, name), name
+    assert (a.profile and a.profile.to_dict()) == (b.profile and b.profile.to_dict())
     for name in ("alpha", "sigma", "time"):
         np.testing.assert_array_equal(getattr(a.schedule, name), getattr(b.schedule, name), err_msg=name)
     assert (a.schedule.is_discrete, a.schedule.sigma_data) == (b.schedule.is_discrete, b.schedule.sigma_data)
@@ -64,6 +66,52 @@ def test_other_schedules_survive(schedule, prediction_type, rng, tmp_path):
     table = diffcls.Classifier(model).error_table(rng.random((2, 3)), n_samples=9)
     table.save(tmp_path / "t.arrow")
     same(ErrorTable.load(tmp_path / "t.arrow"), table)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Race(timesteps=range(3, 900, 50)),
+        Race(timesteps=np.arange(3, 900, 50)),
+        Race(pool=np.int64(20), n_min=np.int32(3), caps=((np.int64(5), np.int64(3)),)),
+        Fixed(np.int64(20)),
+        Staged((np.int64(5), np.int64(20)), (np.int64(3), 1)),
+    ],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_numpys_numbers_and_ranges_are_plain_in_the_record(gaussian, rng, tmp_path, policy):
+    """And the same before and after a file: else a calibration would not know its own policy."""
+    table = diffcls.Classifier(gaussian.denoiser(), policy=policy).error_table(gaussian.sample([0], rng), policy=policy)
+    table.save(tmp_path / "t.arrow")
+    loaded = ErrorTable.load(tmp_path / "t.arrow")
+    assert loaded.run["policy"] == table.run["policy"] == json.loads(json.dumps(table.run["policy"]))
+    results = diffcls.replay(loaded, policy)
+    assert json.loads(json.dumps(results.to_dict()))["results"][0]["run"]["policy"] == table.run["policy"]
+    assert "array" not in repr(table.run["policy"]) and "int64" not in repr(table.run["policy"])
+
+
+def test_what_is_no_json_is_not_stored_as_its_text(table, tmp_path):
+    with pytest.raises(diffcls.InputError, match="a record holds <object"):
+        ErrorTable(**{**vars(table), "run": {**table.run, "model": object()}}).save(tmp_path / "t.arrow")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_models_profile_is_stored(gaussian, rng, tmp_path):
+    denoiser, policy = gaussian.denoiser(), Race(timesteps="calibrated", pool=40)
+    denoiser.profile = diffcls.Profile(
+        rng.gamma(0.5, size=1000), schedule_fingerprint(gaussian.schedule), "gaussian", {"seed": 1}
+    )
+    x, classifier = gaussian.sample([0, 3], rng), diffcls.Classifier(denoiser, policy=policy)
+    table = classifier.error_table(x, policy=policy)
+    table.save(tmp_path / "t.arrow")
+    loaded, live = ErrorTable.load(tmp_path / "t.arrow"), classifier(x)
+    same(loaded, table)
+    replayed = diffcls.replay(loaded, policy)
+    assert replayed.losses.tolist() == live.losses.tolist() and replayed.n_evals.tolist() == live.n_evals.tolist()
+    assert replayed.run["policy"] == live.run["policy"] == table.run["policy"]
+    assert live.run["policy"]["timesteps"] == denoiser.profile.to_dict()
+    rewritten(tmp_path / "t.arrow", lambda content: content.pop("profile"))  # as files were before
+    assert ErrorTable.load(tmp_path / "t.arrow").profile is None
 
 
 def test_others_read_it_too(table, tmp_path):
@@ -254,10 +302,26 @@ def test_selected_classes_are_a_run_among_them(gaussian, rng):
     with pytest.raises(ValueError, match="1 images are of classes that were not selected"):
         full.select(classes=[1, 2])
     assert full.select(images=[1, 2], classes=[1, 2]).labels.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="classes has 'seven', which is not one of the table's classes"):
+    with pytest.raises(ValueError, match="classes has 'seven', which is none of the classes"):
         full.select(classes=["seven"])
     with pytest.raises(ValueError, match="classes has 5, must be names of classes or 0 to 4"):
         full.select(classes=[5])
+
+
+def test_the_record_of_selected_classes_is_of_them(gaussian, rng):
+    """Priors and names: a temperature fitted to their replay is that of a run among them."""
+    labels = rng.integers(1, 4, 80)
+    x = gaussian.sample(labels, rng) + rng.standard_normal((80, 12)).astype(np.float32)
+    priors, policy = np.array([5, 1, 2, 3, 9.0]), Race(pool=40)
+    table = diffcls.Classifier(gaussian.denoiser(), priors=priors).error_table(x, n_samples=40, labels=labels)
+    replayed = diffcls.replay(table.select(classes=[3, 1, 2]), policy)
+    live = diffcls.classify(x, [3, 1, 2], model=gaussian.denoiser(), policy=policy, priors=[3, 1, 2])
+    assert replayed.run["classes"] == live.run["classes"] == ["3", "1", "2"]
+    np.testing.assert_allclose(replayed.run["priors"], live.run["priors"], rtol=1e-14)
+    names = [str(label) for label in labels]
+    ours, theirs = (diffcls.fit_temperature(results, names, bias=True) for results in (replayed, live))
+    np.testing.assert_allclose(ours.bias, theirs.bias, rtol=1e-9)
+    assert ours.temperature == pytest.approx(theirs.temperature, rel=1e-9)
 
 
 def test_selected_trials(gaussian, rng):
@@ -290,6 +354,9 @@ def test_impossible_tables(gaussian, table, rng):
         classifier.error_table(x, n_samples=5, labels=[0, 1, 2])
     with pytest.raises(ValueError, match=r"errors has shape \(6, 5, 19\), must be \(N, 5, 20\)"):
         ErrorTable(**{**vars(table), "errors": table.errors[:, :, 1:]})
+    for bad in ([[0], [0, 1], [2]], 3):
+        with pytest.raises(ValueError, match="labels has shape"):
+            check_labels(bad, 2, table.classes)
     for bad in ([0, 5], [0, -1], [0, True], ["0", "zero"]):
         with pytest.raises(ValueError, match="labels has"):
             check_labels(bad, 2, table.classes)

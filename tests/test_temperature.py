@@ -222,6 +222,43 @@ def test_another_run_is_refused(raced, options, name):
     assert not diffcls.Classifier(classifier.denoiser, temperature=fitted.temperature, **options).calibration
 
 
+def handwritten(word):
+    return word
+
+
+def twice(word):
+    return word
+
+
+def test_functions_as_templates_are_known_in_every_process(raced):
+    """By name, and those without one by what they make: never by an address."""
+    denoiser, fixed = raced[0].denoiser, Fixed(20)
+
+    def told(templates, prompts=("0", "1")):
+        classifier = diffcls.Classifier(denoiser, list(prompts), templates=templates, policy=fixed)
+        assert "0x" not in classifier.run["templates"]
+        return classifier.run["templates"]
+
+    def make():
+        return lambda word: word
+
+    assert told(handwritten) == f"{__name__}.handwritten" != told(twice)
+    assert told("{}") == "'{}'" and told(["{}"]) == told(("{}",)) == "['{}']"
+    assert told(make()) == told(make()) and "<lambda>" in told(make())
+    assert told(lambda word: word) != told(lambda word: {"0": "1", "1": "0"}[word])
+    assert told([handwritten, lambda word: {"0": "2", "1": "3"}[word]]).startswith(f"[{__name__}.handwritten, ")
+    assert told(str.strip).startswith("str.strip making ")
+    x, labels = (
+        GaussianClasses(n_classes=4, dimension=6, seed=11).sample([0, 1] * 50, np.random.default_rng(1)),
+        [0, 1] * 50,
+    )
+    options = {"prompts": ["0", "1"], "model": denoiser, "policy": Fixed(2)}
+    fitted = fit_temperature(diffcls.classify(x, **options, templates=make()), labels)
+    assert diffcls.classify(x[0], **options, templates=make(), temperature=fitted).calibrated
+    with pytest.raises(FingerprintMismatchError, match="with templates "):
+        diffcls.classify(x[0], **options, templates=handwritten, temperature=fitted)
+
+
 def test_another_model_and_other_classes_are_refused(raced):
     classifier, results, labels = raced
     fitted = fit_temperature(results, labels)
@@ -273,10 +310,20 @@ def test_pooled_losses_stay_those_that_were_fitted(raced):
 
 
 def test_the_embedded_model_says_when_its_temperature_holds():
-    picture = demo_pictures.load()[0][0]
-    assert diffcls.classify(picture).calibrated
-    for options in ({"loss": "l1"}, {"weighting": "uniform"}, {"temperature": 0.01}):
-        assert not diffcls.Classifier(**options).calibration
+    pictures, labels = demo_pictures.load()
+    picture, full = pictures[labels == 0][0], Fixed(128)
+    assert diffcls.classify(picture, ["0", "boot"], policy=full).calibrated
+    for policy in (None, Race(min_gap=10), Fixed(127), diffcls.Staged((64, 128), (2, 1))):
+        assert not diffcls.classify(picture, ["0", "boot"], policy=policy).calibrated
+    boots = {"0": ["0"], "footwear": ["boot", "sandal"]}
+    for options in (
+        {"loss": "l1"}, {"weighting": "uniform"}, {"temperature": 0.01}, {"prompts": boots}, {"prompts": boots, "pool": "mean"},
+    ):  # fmt: skip
+        assert not diffcls.Classifier(**options, policy=full).calibration
+    table = diffcls.Classifier(None, ["0", "boot"]).error_table([picture], n_samples=128)
+    assert diffcls.replay(table).calibrated and diffcls.replay(table, full).calibrated
+    assert not diffcls.replay(table, Race(pool=128)).calibrated
+    assert not diffcls.replay(table, full, weighting=table.weighting**2).calibrated
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -302,9 +349,11 @@ def test_labels_that_do_not_fit(rng, raced):
         fit_temperature(losses, labels[1:])
     with pytest.raises(InputError, match="0 to 3"):
         fit_temperature(losses, labels + 1)
-    with pytest.raises(DTypeError, match="float64"):
+    with pytest.raises(InputError, match=r"labels has \d\.\d, must be 0 to 3"):
         fit_temperature(losses, labels / 2)
-    with pytest.raises(InputError, match="'cat' is none"):
+    with pytest.raises(InputError, match="labels has '0', must be 0 to 3"):
+        fit_temperature(losses, ["0"] * N)
+    with pytest.raises(InputError, match="labels has 'cat', which is none of the classes: 0, 1, 2, 3"):
         fit_temperature(raced[1], ["cat"] * N)
     with pytest.raises(ShapeError, match=r"\(400,\)"):
         fit_temperature(losses[:, 0], labels)
@@ -332,10 +381,10 @@ def test_results_of_two_runs_are_not_mixed(raced):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not a calibration"),
-        ("[]", "is not a calibration"),
-        ('{"format": "diffcls.calibration", "version": 2}', "version 2, this is version 1"),
-        ('{"format": "diffcls.calibration", "version": 1}', "damaged"),
+        ("{", "calibration.json can not be read as json"),
+        ("[]", "of format 'list', must be 'diffcls calibration 1'"),
+        ('{"format": "diffcls calibration 2"}', "of format 'diffcls calibration 2', must be 'diffcls calibration 1'"),
+        ('{"format": "diffcls calibration 1", "bias": null}', "without temperature, classes, n_images"),
     ],
 )
 def test_files_that_are_no_calibration(tmp_path, text, message):

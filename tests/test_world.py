@@ -149,7 +149,7 @@ def test_its_own_pictures_are_seldom_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfWorldWarning)
         results = diffcls.classify(list(pictures))
-    assert sum(bool(told) for told in results.warnings) <= 5  # of 48
+    assert sum(results.unlike_training) <= 5  # of 48, each of which is judged
 
 
 def checks(rng):
@@ -170,7 +170,7 @@ def blank(rng):
 @pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning")
 def test_pictures_of_nothing_known_are_warned_of(make, rng):
     results = diffcls.classify([make(rng) for _ in range(10)])
-    assert sum(bool(told) for told in results.warnings) >= 7
+    assert sum(results.unlike_training) >= 7
     assert all(result.label in result.classes and result.errors is None for result in results)
 
 
@@ -187,13 +187,42 @@ def test_the_policy_does_not_change_the_score(rng):
 @pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning")
 def test_what_can_not_be_judged_is_not(rng):
     picture = noise(rng)
-    assert diffcls.classify(picture).warnings
+    assert diffcls.classify(picture).unlike_training
     assert not diffcls.classify(picture, loss="l1").warnings
-    assert not diffcls.classify(picture, policy=diffcls.Fixed(2)).warnings
+    assert diffcls.classify(picture, loss="l1").unlike_training is None
     clothes, digits = ["coat", "bag", "sandal"], ["0", "1", "8"]
     asked = {"clothes": clothes, "digits": digits}
-    assert diffcls.classify(picture, asked).warnings  # the best prompt of the winner is one class
+    assert diffcls.classify(picture, asked).unlike_training  # the best prompt of the winner is one class
     assert not diffcls.classify(picture, asked, pool="mean").warnings
+
+
+@pytest.mark.parametrize(
+    "policy", [diffcls.Fixed(2), diffcls.Race(max_evals=100), diffcls.Race(n_min=2, prior_weight=16)]
+)
+def test_too_few_trials_are_said_to_be(policy, rng):
+    """No Python warning, no judgement, and a sentence in its place."""
+    pictures, _ = demo_pictures.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results = [
+            result for result in diffcls.Classifier(policy=policy).stream(pictures[:24]) if result.n_trials.max() < 8
+        ]
+    assert results
+    for result in results:
+        assert result.warnings == ["too few trials to tell whether the picture is unlike the training pictures"]
+        assert result.unlike_training is None and result.to_dict()["unlike_training"] is None
+
+
+@pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning")
+def test_tables_and_figures_hold_the_judgement(rng):
+    pytest.importorskip("pyarrow")
+    own, foreign = demo_pictures.load()[0][0], noise(rng)
+    asked = diffcls.Classifier(None, ["0", "bag"])
+    results = asked([own, foreign])
+    results = diffcls.Results([*results, diffcls.classify(own, ["0", "bag"], policy=diffcls.Fixed(2))], results.classes)
+    assert results.to_arrow()["unlike_training"].to_pylist() == results.unlike_training
+    assert results.unlike_training[1:] == [True, None] and isinstance(results.unlike_training[0], bool)
+    assert results[1].to_arrow()["unlike_training"].to_pylist() == [True, True]
 
 
 @pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning")
@@ -206,7 +235,7 @@ def test_the_sentence_names_the_models_own_class(rng):
 def test_a_garment_among_digits_is_warned_of():
     pictures, labels = demo_pictures.load()
     digits = diffcls.Classifier(None, [str(i) for i in range(10)])
-    assert np.mean([bool(result.warnings) for result in digits(list(pictures[labels >= 10]))]) > 0.5
+    assert np.mean(digits(list(pictures[labels >= 10])).unlike_training) > 0.5
 
 
 def test_a_model_without_a_world_says_nothing(rng):
@@ -264,3 +293,17 @@ def test_a_world_that_finds_all_usual_is_silent(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not diffcls.classify(noise(rng), model=model).warnings
+
+
+@pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning")
+def test_the_cards_figures_count_judgements_not_sentences(rng):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from diffcls.models import measure
+
+    pictures = [noise(rng) for _ in range(3)]
+    for policy, share in ((diffcls.Fixed(2), 0.0), (diffcls.Fixed(16), 1.0)):
+        classifier = diffcls.Classifier(None, ["coat", "bag"], policy=policy)
+        assert all(result.warnings for result in classifier(pictures))
+        assert measure.warned(classifier, pictures)["warned"] == share
+        assert measure.score(classifier, pictures, np.zeros(3))["warned"] == share

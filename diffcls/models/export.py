@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import diffcls
+from diffcls.result import MODEL_TRIALS
 from diffcls.temperature import fit_temperature
 
 from ..images import to_grey
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: the package's own)")
     parser.add_argument("--images", type=int, default=400, help="held-out pictures of each data set for the weighting")
-    parser.add_argument("--trials", type=int, default=128)
+    parser.add_argument("--trials", type=int, default=MODEL_TRIALS)
     parser.add_argument(
         "--usual", type=int, default=N_HELD_OUT, help="held-out pictures of each data set for the world"
     )

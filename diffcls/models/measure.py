@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diffcls
-from diffcls.reliability import wilson
+from diffcls.intervals import wilson
 
 from . import data, pictures, strangers
 from .export import HERE, NAME, write_atomically
@@ -45,7 +45,7 @@ def score(classifier: diffcls.Classifier, images: Iterable[Any], labels: NDArray
         "interval": wilson(right, len(results)),
         "evals_mean": float(evals.mean()),
         "evals_p95": float(np.quantile(evals, 0.95)),
-        "warned": float(np.mean([bool(result.warnings) for result in results])),
+        "warned": float(np.mean([result.unlike_training is True for result in results])),
         "evals_per_second": float(evals.sum() / seconds),
     }
 
@@ -119,7 +119,7 @@ def world(n: int) -> Part:
 
 def warned(classifier: diffcls.Classifier, images: Iterable[Any]) -> Part:
     results = list(classifier.stream(images))
-    count = sum(bool(result.warnings) for result in results)
+    count = sum(result.unlike_training is True for result in results)
     return {"n": len(results), "warned": count / len(results), "interval": wilson(count, len(results))}
 
 
