@@ -8,7 +8,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core
+from . import _core, arguments
 from .core_types import RaceResult, ReplayResult, Trials
 from .errors import InputError
 from .fingerprint import digest
@@ -68,6 +68,7 @@ def replay(
         The policy makes a trial, or the weighting needs a timestep, that the table does not have; or an error that the
         race needs is not finite.
     """
+    arguments.instance("table", table, ErrorTable)
     if policy is not None:
         check_policy(policy)
     changes: dict[str, Any] = {}
