@@ -25,7 +25,7 @@ def open_progress(
         return
     if progress is not None and not isinstance(progress, bool):
         raise DTypeError(f"progress is {progress!r}, must be None, True, False or a callable(done, max)")
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    watched = sys.stderr.isatty() or _in_notebook()
     if progress is False or not watched or (progress is None and max_evals < _LONG):
         yield None
         return
@@ -38,6 +38,12 @@ def open_progress(
     # the race stops early: the total is what full evaluation would cost
     with tqdm(total=max_evals, unit="eval", desc=f"{n_images} picture{'s' if n_images > 1 else ''}") as bar:
         yield lambda done: _advance(bar, done)
+
+
+def _in_notebook() -> bool:
+    """A kernel runs this code; that some module of Jupyter was imported says nothing."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _tell(progress: Callable[[int, int], object], done: int, max_evals: int) -> None:

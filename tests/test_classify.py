@@ -1,7 +1,9 @@
 """`classify` and `Classifier` against closed forms, and what may not change a number."""
 
+import sys
 import threading
 import warnings
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,6 +206,17 @@ def test_replay_of_trials_that_the_table_lacks(gaussian, rng):
     table = diffcls.Classifier(gaussian.denoiser()).error_table(gaussian.sample([0], rng), n_samples=20)
     with pytest.raises(ValueError, match="the table lacks"):
         diffcls.replay(table, Fixed(64))
+
+
+@pytest.mark.parametrize(
+    "shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["none", "terminal", "kernel"]
+)
+def test_a_bar_comes_in_a_notebook_and_not_where_one_was_only_imported(shell, gaussian, rng, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", pytest.importorskip("tqdm"))
+    diffcls.classify(gaussian.sample([0], rng), model=gaussian.denoiser(), policy=Fixed(8), progress=True)
+    assert ("eval" in capsys.readouterr().err) == hasattr(shell, "kernel")
 
 
 def test_progress_counts_evaluations(gaussian, rng):
