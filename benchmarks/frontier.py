@@ -19,7 +19,7 @@ import numpy as np
 
 import diffcls
 from diffcls import Race, _core
-from diffcls.audit import clopper_pearson
+from diffcls.intervals import clopper_pearson
 from diffcls.reference_race import radical_inverse, trials_published
 
 POOL = 500
@@ -284,6 +284,11 @@ def judge(case: Case) -> list[dict[str, object]]:
     return found
 
 
+COLORS = ("#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7")
+"""Of the races (Okabe and Ito): told apart by the colour-blind, and from the others, which are grey, in print."""
+MARKERS = ("s", "v", "^", "<", ">", "D", "P", "X", "*")
+
+
 def draw(rows: list[dict[str, object]], path: Path) -> None:
     import matplotlib
 
@@ -292,16 +297,21 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = pyplot.subplots(1, len(cases), figsize=(7 * len(cases), 5.5), squeeze=False)
+    names = list(dict.fromkeys(row["rule"] for row in rows))
+    ours, others = [[n for n in names if n.startswith("race") is mine] for mine in (True, False)]
+    style = {name: {"fmt": "o-", "color": color, "ms": 5, "lw": 1.6} for name, color in zip(ours, COLORS, strict=True)}
+    style |= {
+        name: {"fmt": f"{m}:", "color": "#888888", "ms": 5, "lw": 0.8} for name, m in zip(others, MARKERS, strict=True)
+    }
     for axis, case in zip(axes[0], cases, strict=True):
-        for i, name in enumerate(dict.fromkeys(row["rule"] for row in rows)):
+        for name in others + ours:
             points = sorted((r for r in rows if (r["case"], r["rule"]) == (case, name)), key=lambda r: r["evals"])
-            accuracy = np.array([r["accuracy"] for r in points])
-            spread = np.abs(np.array([r["interval"] for r in points]).T - accuracy)
-            style = "o-" if name.startswith("race") else "s:"
-            axis.errorbar([r["evals"] for r in points], accuracy, spread, fmt=style, color=f"C{i % 10}", ms=4, lw=1,
-                          elinewidth=0.4, label=name)  # fmt: skip
-        axis.set(xscale="log", xlabel="evaluations an image", ylabel="accuracy (95 % interval)", title=case)
-    axes[0][-1].legend(fontsize=7)
+            error = 1.0 - np.array([r["accuracy"] for r in points])
+            spread = np.abs(1.0 - np.array([r["interval"] for r in points]).T[::-1] - error)
+            axis.errorbar([r["evals"] for r in points], error, spread, elinewidth=0.5, label=name, **style[name])
+        axis.set(xscale="log", yscale="log", xlabel="evaluations an image", title=case)
+        axis.set_ylabel("share of wrong answers (95 % interval)")
+    axes[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

@@ -1,10 +1,10 @@
-"""Are 2^28 normals the same bits from every instruction set and from the NumPy twin?  Minutes; prints as it goes."""
+"""Are 2^28 normals the same bits from every instruction set and from the NumPy twin?"""
 
 import argparse
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
+import common
 import numpy as np
 
 from diffcls import _core, reference
@@ -28,20 +28,21 @@ def main() -> int:
     parser.add_argument("--log2", type=int, default=28, help="how many numbers (default 28)")
     parser.add_argument("--seed", type=int, default=0, help="of the keys that are tried")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dry", action="store_true", help="print, but do not write benchmarks/results")
     options = parser.parse_args()
+    options.repeats = 1
     n_chunks = max(1, 2**options.log2 // CHUNK)
     backends = {simd: _core.Cpu(simd=simd) for simd in _core.Cpu.available()}
     rng = np.random.default_rng(options.seed)
     keys = zip(
         *(rng.integers(0, 2**bits, n_chunks, dtype=np.uint64).tolist() for bits in (64, 32, 32, 48)), strict=True
     )
-    total, start = dict.fromkeys(backends, 0), time.monotonic()
+    total = dict.fromkeys(backends, 0)
     with ThreadPoolExecutor(options.threads) as pool:
-        for done, counts in enumerate(pool.map(lambda key: mismatches(backends, *key), keys), start=1):
+        for counts in pool.map(lambda key: mismatches(backends, *key), keys):
             total = {simd: total[simd] + counts[simd] for simd in total}
-            if done % 16 == 0 or done == n_chunks:
-                seconds = time.monotonic() - start
-                print(f"{done * CHUNK:>11} numbers, mismatches {total}, {seconds:.0f} s", flush=True)
+    rows = [{"instruction set": simd, "numbers": n_chunks * CHUNK, "mismatches": n} for simd, n in total.items()]
+    common.record("noise_equality", __doc__, rows, options)
     return 0 if not any(total.values()) else 1
 
 
