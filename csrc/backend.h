@@ -24,7 +24,7 @@ typedef struct dc_noise_key {
 /* One noised input and the neighbouring rows of a batch that share it: the classes asked at one (image, t, eps). */
 typedef struct dc_group {
     const float *x_start;     /* (n_elem,) */
-    const float *eps;         /* (n_elem,) given noise, or NULL: made from key */
+    const float *eps;         /* (n_elem,) noise given or kept, or NULL: made from key */
     dc_noise_key key;
     float eps_sign;           /* +1; -1 for the second of an antithetic pair */
     float alpha, sigma;       /* x_t = alpha * x_start + sigma * eps */
@@ -49,11 +49,15 @@ struct dc_backend {
     /* eps (count,): elements first .. first + count - 1 of the noise that key names. */
     void (*noise)(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
 
+    /* eps (n_groups, n_elem): the noise that every group's key names, for a batch to keep between noising and eps_error.
+     * NULL on a device that makes noise again sooner than it reads it. */
+    void (*noise_of_groups)(const dc_backend *self, float *eps, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+
     /* x_t (sum of n_rows, n_elem): every group's noised input, written once and copied to its other rows. */
     void (*noising)(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
 
-    /* errors (sum of n_rows,): mean over elements of rho(prediction - target), eps regenerated, never stored.  Blocks of
-     * 1024 elements; in a block element e adds to float32 lane e mod 32, in order; the 32 lanes meet in a float64
+    /* errors (sum of n_rows,): mean over elements of rho(prediction - target), eps read or made again.  Blocks of 1024
+     * elements; in a block element e adds to float32 lane e mod 32, in order; the 32 lanes meet in a float64
      * pairwise tree (i with i + 16, then + 8, ...); blocks add up in order in float64.  Every twin sums in this order. */
     void (*eps_error)(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                       int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import diffcls
 from diffcls import Schedule, _core, reference
 from diffcls.policies import Fixed, Race, Staged, Terms, paper
 from diffcls.reference_race import RaceReference
@@ -125,6 +126,20 @@ def test_classes_of_a_trial_are_neighbours_and_share_their_noise():
         np.testing.assert_array_equal(condition, np.tile(np.arange(K), 4))
         for trial in x_t.reshape(4, K, *SHAPE):
             assert (trial == trial[0]).all()
+
+
+def test_images_so_large_that_a_batch_can_not_keep_all_their_noise():
+    """More than a million elements at five trials a batch: some noise is kept, some made again, none of it differs."""
+    shape = (500, 501)
+    pattern = np.sin(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
+    denoiser = diffcls.Denoiser(
+        lambda x_t, t, cond: x_t * np.float32(0.7) + pattern * (cond[:, None, None] == 1),
+        shape=shape, schedule=SCHEDULE, n_classes=2,
+    )  # fmt: skip
+    together, alone = (
+        diffcls.classify(pattern, model=denoiser, policy=Fixed(7), batch_size=size).losses for size in (14, 2)
+    )
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_a_seed_is_another_noise(expected):

@@ -65,6 +65,7 @@ dc_status dc_cpu_backend_new(dc_backend **out, int n_threads, const char *simd, 
     cpu->noise_blocks = dc_noise_blocks(cpu->simd);
     backend->name = "cpu";
     backend->noise = dc_noise_cpu;
+    backend->noise_of_groups = dc_noise_of_groups_cpu;
     backend->noising = dc_noising_cpu;
     backend->eps_error = dc_eps_error_cpu;
     backend->n_threads = n_threads;

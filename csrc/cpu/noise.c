@@ -242,3 +242,27 @@ void dc_noise_cpu(const dc_backend *self, float *eps, dc_noise_key key, int64_t 
     task.share = (tiles + self->n_threads - 1) / self->n_threads * DC_TILE;
     dc_parallel_cpu(self, noise_share, &task, (count + task.share - 1) / task.share);
 }
+
+typedef struct groups_task {
+    const dc_cpu *cpu;
+    float *eps;
+    const dc_group *groups;
+    int64_t n_elem;
+} groups_task;
+
+static void noise_group(void *argument, int64_t index)
+{
+    const groups_task *task = argument;
+    dc_noise_fill(task->cpu->noise_blocks, task->eps + index * task->n_elem, task->groups[index].key, 0, task->n_elem);
+}
+
+void dc_noise_of_groups_cpu(const dc_backend *self, float *eps, const dc_group *groups, int64_t n_groups, int64_t n_elem)
+{
+    groups_task task = {self->context, eps, groups, n_elem};
+    if (n_groups * n_elem >= DC_PARALLEL_MIN) {
+        dc_parallel_cpu(self, noise_group, &task, n_groups);
+        return;
+    }
+    for (int64_t g = 0; g < n_groups; g++)
+        noise_group(&task, g);
+}

@@ -5,6 +5,9 @@
 
 #include "base/memory.h"
 
+/* Floats of eps that a batch keeps at most (4 MiB): what fits in a core's share of the last cache. */
+enum { KEPT_MAX = 1 << 20 };
+
 struct dc_loop {
     dc_loop_params params;
     int64_t *cost_of_arm; /* (n_arms,) conditions of each arm */
@@ -18,6 +21,8 @@ struct dc_loop {
     dc_group *groups;
     int64_t *timesteps, *condition;
     double *time, *errors;
+    int64_t n_kept; /* groups whose eps is kept between noising and eps-error */
+    float *kept;    /* (n_kept, n_elem) */
     dc_loop_stats stats;
 };
 
@@ -71,6 +76,10 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     loop = memory;
     loop->params = *params;
     loop->reported = -1;
+    if (params->noise == NULL && params->backend->noise_of_groups != NULL) {
+        int64_t room = KEPT_MAX / params->n_elem;
+        loop->n_kept = room < params->batch_size ? room : params->batch_size;
+    }
     struct {
         void *member;
         int64_t count;
@@ -84,6 +93,7 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
         {&loop->condition, params->batch_size, sizeof *loop->condition},
         {&loop->time, params->batch_size, sizeof *loop->time},
         {&loop->errors, params->batch_size, sizeof *loop->errors},
+        {&loop->kept, loop->n_kept * params->n_elem, sizeof *loop->kept},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         if ((status = dc_alloc(&memory, arrays[i].count, arrays[i].item_bytes, "the batch", err)) != DC_OK)
@@ -118,6 +128,7 @@ void dc_loop_free(dc_loop *loop)
     dc_free(loop->condition);
     dc_free(loop->time);
     dc_free(loop->errors);
+    dc_free(loop->kept);
     dc_free(loop);
 }
 
@@ -218,6 +229,18 @@ static int64_t group_rows(dc_loop *loop)
     return n_groups;
 }
 
+/* The first groups' eps is made once and read twice; the others' is made twice.  The numbers are the same. */
+static void keep_noise(dc_loop *loop, int64_t n_groups)
+{
+    const dc_loop_params *params = &loop->params;
+    int64_t n = n_groups < loop->n_kept ? n_groups : loop->n_kept;
+    if (n == 0)
+        return;
+    params->backend->noise_of_groups(params->backend, loop->kept, loop->groups, n, params->n_elem);
+    for (int64_t g = 0; g < n; g++)
+        loop->groups[g].eps = loop->kept + g * params->n_elem;
+}
+
 /* Adds to the arm's sum of errors, or of exp(-(e - lowest) / T): relative to the lowest, so that nothing underflows. */
 static void pool_error(dc_slot *slot, double error, double temperature, int is_first)
 {
@@ -284,6 +307,7 @@ static dc_status run_batch(dc_loop *loop, dc_error *err)
     dc_status status = denoiser->input(denoiser->context, &x_t, loop->n_rows, params->n_elem, err);
     if (status != DC_OK)
         return status;
+    keep_noise(loop, n_groups);
     backend->noising(backend, x_t, loop->groups, n_groups, params->n_elem);
     dc_batch batch = {loop->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition};
     if ((status = denoiser->denoise(denoiser->context, &batch, &prediction, err)) != DC_OK)

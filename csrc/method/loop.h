@@ -2,9 +2,9 @@
  *
  *   while (an image is in flight or waiting):
  *       rows   = plan's next full batch
- *       x_t    = backend noising (eps from its counter)
+ *       x_t    = backend noising (eps from its counter, kept for the batch where that is quicker)
  *       answer = denoiser(x_t, time, condition)
- *       error  = backend eps_error (eps regenerated)
+ *       error  = backend eps_error (the same eps, kept or made again)
  *       every race whose round is complete closes it: drops classes, stops or goes on
  *
  * It holds no lock and starts no thread.  Results do not depend on batch_size, max_in_flight or the order of images. */

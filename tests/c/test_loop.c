@@ -165,6 +165,22 @@ static void check_nothing_depends_on_the_batch(void)
     CHECK(memcmp(&first[0], &first[1], sizeof *first) != 0);
 }
 
+/* A backend that makes noise twice gives what one that keeps it gives. */
+static void check_kept_noise_is_the_same(void)
+{
+    outcome kept[IMAGES], made_again[IMAGES];
+    setting s;
+    setting_open(&s, 1, "auto");
+    CHECK(s.backend->noise_of_groups != NULL);
+    run_images(&s, kept, 0);
+    setting_close(&s);
+    setting_open(&s, 1, "auto");
+    s.backend->noise_of_groups = NULL;
+    run_images(&s, made_again, 0);
+    setting_close(&s);
+    CHECK(memcmp(kept, made_again, sizeof kept) == 0);
+}
+
 /* Loss of one condition by the definition: a plain loop over trials and elements. */
 static double plain_error(const setting *s, int64_t image, const dc_trial *trial, int64_t condition)
 {
@@ -348,6 +364,7 @@ static void check_advance_waits_for_images(void)
 int main(void)
 {
     check_nothing_depends_on_the_batch();
+    check_kept_noise_is_the_same();
     check_losses_are_the_definition(0);
     check_losses_are_the_definition(1);
     for (int64_t batch_size = 1; batch_size < 12; batch_size += 2) {

@@ -92,6 +92,29 @@ static void test_threads(void)
     free(got);
 }
 
+/* A row a group, each by its own key; three threads where there is enough to share out. */
+static void test_groups(void)
+{
+    enum { GROUPS = 5, MANY = DC_PARALLEL_MIN / GROUPS + 7 };
+    static float wanted[MANY], got[GROUPS * MANY + GUARD];
+    dc_group groups[GROUPS];
+    dc_backend *three = NULL;
+    dc_error err = {0};
+    CHECK(dc_cpu_backend_new(&three, 3, "auto", &err) == DC_OK);
+    for (int g = 0; g < GROUPS; g++)
+        groups[g] = (dc_group){.key = {7, (uint32_t)g, (uint32_t)(3 * g)}, .eps_sign = -1.0f};
+    for (int64_t n_elem = 13; n_elem <= MANY; n_elem += MANY - 13) {
+        poison(got, LENGTH(got));
+        three->noise_of_groups(three, got, groups, GROUPS, n_elem);
+        for (int g = 0; g < GROUPS; g++) {
+            three->noise(three, wanted, groups[g].key, 0, n_elem);
+            CHECK(memcmp(got + g * n_elem, wanted, (size_t)n_elem * sizeof *got) == 0);
+        }
+        CHECK(is_poison(got + GROUPS * n_elem, GUARD));
+    }
+    dc_cpu_backend_free(three);
+}
+
 /* Against libm in float64, over all ends of both words' ranges and many in between. */
 static void test_accuracy(void)
 {
@@ -132,6 +155,7 @@ int main(void)
     test_pins(backends, n);
     test_keys(backends, n);
     test_threads();
+    test_groups();
     test_accuracy();
     test_refusals();
     backends_close(backends, n);
