@@ -1,4 +1,4 @@
-/* x_t = alpha * x_start + sigma * eps, tile by tile: eps lives in L1 only. */
+/* x_t = alpha * x_start + sigma * eps, tile by tile, once a group; then copied to its other rows. */
 #include <string.h>
 
 #include "cpu/groups.h"
@@ -20,9 +20,9 @@ DC_INLINE void noising_rows(const noising_task *task, const dc_group *group, int
         float *restrict x_t = row + first;
         for (int64_t e = 0; e < count; e++)
             x_t[e] = dc_mix(alpha, x_start[e], sigma, eps[e]);
-        for (int64_t copy = 1; copy < n_rows; copy++)
-            memcpy(x_t + copy * n_elem, x_t, (size_t)count * sizeof *x_t);
     }
+    for (int64_t copy = 1; copy < n_rows; copy++)
+        memcpy(row + copy * n_elem, row, (size_t)n_elem * sizeof *row);
 }
 
 static void noising_rows_scalar(const void *task, const dc_group *group, int64_t first_row, int64_t n_rows)
