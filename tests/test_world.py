@@ -197,7 +197,7 @@ def test_what_can_not_be_judged_is_not(rng):
 
 
 @pytest.mark.parametrize(
-    "policy", [diffcls.Fixed(2), diffcls.Race(max_evals=100), diffcls.Race(n_min=2, prior_weight=16)]
+    "policy", [diffcls.Fixed(2), diffcls.Race(max_evals=41), diffcls.Race(n_winner=0)]
 )
 def test_too_few_trials_are_said_to_be(policy, rng):
     """No Python warning, no judgement, and a sentence in its place."""
