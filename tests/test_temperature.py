@@ -322,7 +322,7 @@ def test_the_embedded_model_says_when_its_temperature_holds():
         assert not diffcls.Classifier(**options).calibration
     table = diffcls.Classifier(None, ["0", "boot"]).error_table([picture], n_samples=500)
     assert diffcls.replay(table, Race()).calibrated
-    assert not diffcls.replay(table).calibrated and not diffcls.replay(table, Race(pool=128)).calibrated
+    assert not diffcls.replay(table).calibrated and not diffcls.replay(table, Race(risk=0.05)).calibrated
     assert not diffcls.replay(table, Race(), weighting=table.weighting**2).calibrated
 
 

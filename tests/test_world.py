@@ -306,4 +306,4 @@ def test_the_cards_figures_count_judgements_not_sentences(rng):
         classifier = diffcls.Classifier(None, ["coat", "bag"], policy=policy)
         assert all(result.warnings for result in classifier(pictures))
         assert measure.warned(classifier, pictures)["warned"] == share
-        assert measure.score(classifier, pictures, np.zeros(3))["warned"] == share
+        assert measure.score(classifier, pictures, np.zeros(3, np.int64))["warned"] == share
