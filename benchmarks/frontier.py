@@ -1,8 +1,13 @@
 """How many evaluations does each way of dropping classes need for the full pool's answer, and at what accuracy?
 
-Error tables of every class at 500 trials of Gaussian classes (closed-form denoiser; always at hand) or, with ``--model``, of
-the embedded model on test pictures.  Every rule reads the same trials; a rule with a knob is shown at several levels, so
-compare curves and not points.  The calibrated race draws its own trials, live, with a profile of 24 other pictures.
+Error tables of Gaussian classes (closed-form denoiser; always at hand); with ``--model``, of the embedded model on test
+pictures; with ``--many``, of the network of `many_classes_train.py` for 20, 100 and 1000 classes (``DIFFCLS_MODELS`` names its
+folder).  Every rule reads the same trials; a rule with a knob is shown at several levels, so compare curves and not points.
+The calibrated race draws its own trials, live, with a profile of 24 other pictures.
+
+The pool has 500 trials, or 1000 at 1000 classes.  From a trained network's 100 classes on the table is not full: what is
+worst after many trials is not evaluated further (`SURVEYS`), and for every rule such a class is lost there.  The paper's
+stages at 1000 classes then read nested grids; what they cost is counted as published.
 """
 
 from __future__ import annotations
@@ -15,16 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import many_classes
 import numpy as np
 
 import diffcls
 from diffcls import Race, _core
 from diffcls.intervals import clopper_pearson
+from diffcls.policies import paper
 from diffcls.reference_race import radical_inverse, trials_published
 
-POOL = 500
-ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, POOL]
-STAGES = {10: ((50, 500), (5, 1)), 20: ((50, 500), (5, 1)), 100: ((20, 50, 100, 500), (20, 10, 5, 1))}
+ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 500, 640, 800, 1000]
+PAPER = {10: "cifar10", 20: "cifar10", 100: "aircraft", 1000: "imagenet"}
+SURVEYS = {
+    100: diffcls.Staged((64, 128, 500), (30, 10, 1)),
+    1000: diffcls.Staged((64, 128, 256, 1000), (200, 50, 20, 1)),
+}
+"""What is evaluated of a trained network's classes: all at 64 trials, the best ones at more."""
 Answer = tuple[int, int]  # class, evaluations
 
 
@@ -38,13 +49,15 @@ class Case:
     images: Sequence[object]
     labels: np.ndarray
 
+    survey: diffcls.Staged | None = None
+
     def __post_init__(self) -> None:
-        self.table = self.make().error_table(self.images, n_samples=POOL)
+        self.table = self.make().error_table(self.images, policy=self.survey or diffcls.Fixed(500), every_class=False)
         losses = self.table.errors * self.table.trials["weight"]
-        self.read = losses  # (N, K, POOL) in the order of reading
+        self.read = np.where(np.isnan(losses), np.inf, losses)  # (N, K, pool) in the order of reading
         grid = np.argsort(self.table.trials["noise_index"], kind="stable")
-        self.grid = losses[:, :, grid]  # in the order of the schedule
-        self.full = losses.mean(axis=2).argmin(axis=1)
+        self.grid = self.read[:, :, grid]  # in the order of the schedule
+        self.full = self.read.mean(axis=2).argmin(axis=1)
 
 
 def gaussians(k: int, n: int, seed: int) -> Case:
@@ -81,17 +94,35 @@ def embedded(n: int) -> Iterator[Case]:
             )  # fmt: skip
 
 
-# ---- rules: losses (K, POOL) in reading order, a level -> (class, evaluations) ----------------------------------------
+def many(n: dict[int, int]) -> Iterator[Case]:
+    """Of `n[K]` test pictures each; the tuning pictures are among the training pictures that were never fitted."""
+    model = diffcls.load(many_classes.NAME, prepare=False)
+    for k, count in n.items():
+        tuning, _ = many_classes.pictures(24, k, train=True)
+        images, labels = many_classes.pictures(count, k, train=False)
+        classes = list(model.class_names[:k])
+        yield Case(
+            f"trained network, {k} classes",
+            lambda policy=None, classes=classes: diffcls.Classifier(model, classes, policy=policy, progress=False),
+            tuning, images, labels, SURVEYS.get(k),
+        )  # fmt: skip
 
 
-def paper_stages(grid: np.ndarray, level: float) -> Answer:
-    """Li et al. (2023): the published grids, which do not nest.  `grid` is in the order of the schedule."""
-    n_samples, to_keep = STAGES[len(grid)]
-    order, ends = trials_published(n_samples, POOL)
-    alive, cost, done = np.arange(len(grid)), 0, 0
-    for end, keep in zip(ends, to_keep, strict=True):
+# ---- rules: losses (K, pool) in reading order, a level -> (class, evaluations) ----------------------------------------
+
+
+def paper_stages(losses: np.ndarray, grid: np.ndarray | None) -> Answer:
+    """Li et al. (2023): the published grids, which do not nest, of `grid`, in the order of the schedule; None: nested ones,
+    counted as if they were the published."""
+    k, pool = losses.shape
+    published = paper(PAPER[k])
+    order, ends = trials_published(published.n_samples, pool)
+    errors = losses if grid is None else grid[:, order]
+    alive, cost, done = np.arange(k), 0, 0
+    for end, n, keep in zip(ends, published.n_samples, published.to_keep, strict=True):
         cost, done = cost + (end - done) * len(alive), end
-        alive = alive[np.argsort(grid[alive][:, order[:end]].mean(axis=1), kind="stable")[:keep]]
+        means = errors[alive, : n if grid is None else end].mean(axis=1)
+        alive = alive[np.argsort(means, kind="stable")[:keep]]
     return int(alive[0]), cost
 
 
@@ -102,9 +133,9 @@ def eliminate(losses: np.ndarray, rounds: Sequence[int], radius: Callable[..., n
         cost, done = cost + (n - done) * len(alive), n
         means = losses[alive, :n].mean(axis=1)
         leader = alive[means.argmin()]
-        if n < POOL:
+        if n < losses.shape[1]:
             alive = alive[means - means.min() <= radius(n, losses[alive, :n] - losses[leader, :n])]
-        if len(alive) == 1:
+        if len(alive) == 1 or n == losses.shape[1]:
             break
     return int(leader), cost
 
@@ -112,7 +143,7 @@ def eliminate(losses: np.ndarray, rounds: Sequence[int], radius: Callable[..., n
 def clark_jaini(losses: np.ndarray, level: float) -> Answer:
     """Clark and Jaini (2023): a paired Student test against the leader after every trial, from the twentieth on."""
     return eliminate(
-        losses, range(20, POOL + 1), lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
+        losses, range(20, losses.shape[1] + 1), lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
     )
 
 
@@ -134,7 +165,7 @@ def halving(losses: np.ndarray, level: float) -> Answer:
     k = len(losses)
     alive, cost, done, steps = np.arange(k), 0, 0, math.ceil(math.log2(k))
     while len(alive) > 1:
-        n = min(POOL, done + max(1, int(level * k // (len(alive) * steps))))
+        n = min(losses.shape[1], done + max(1, int(level * k // (len(alive) * steps))))
         cost, done = cost + (n - done) * len(alive), n
         alive = alive[np.argsort(losses[alive, :n].mean(axis=1), kind="stable")[: (len(alive) + 1) // 2]]
     return int(alive[0]), cost
@@ -184,7 +215,7 @@ def kim_nelson(losses: np.ndarray, level: float) -> Answer:
         stay = ~((means[:, None] - means[None]) > width).any(axis=1)
         stay[means.argmin()] = True
         alive = alive[stay]
-        if len(alive) == 1:
+        if len(alive) == 1 or n == losses.shape[1]:
             break
     return int(alive[losses[alive, :n].mean(axis=1).argmin()]), cost
 
@@ -201,25 +232,25 @@ def confidence_sequence(losses: np.ndarray, level: float) -> Answer:
     """Successive elimination outside of asymptotic confidence sequences (Waudby-Smith et al., 2024), union over classes."""
     a = level / (len(losses) - 1)
     g = (-2 * math.log(a) + math.log(1 - 2 * math.log(a))) / 64
-    factor = [math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a)) for n in range(1, POOL + 1)]
+    factor = [math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a)) for n in range(1, losses.shape[1] + 1)]
     return eliminate(losses, ROUNDS, lambda n, d: factor[n - 1] * d.std(axis=1, ddof=1))
 
 
 def top_two(losses: np.ndarray, level: float) -> Answer:
     """The leader has the longest prefix of trials; the challenger with the smallest paired z, on its own, gets more."""
-    k = len(losses)
+    k, pool = losses.shape
     count, lead = np.full(k, 8), int(losses[:, :8].mean(axis=1).argmin())
     while True:
         z = np.full(k, np.inf)
         for c in range(k):
             n = min(count[c], count[lead])
-            if c != lead and n < POOL:
+            if c != lead and n < pool:
                 d = losses[c, :n] - losses[lead, :n]
-                z[c] = d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / POOL), 1e-300)
-        rival = int(z.argmin())
+                z[c] = d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / pool), 1e-300)
+        rival = int(np.nan_to_num(z, nan=np.inf).argmin())  # not a number: both are past what was evaluated
         if z[rival] > level:
             return lead, int(count.sum())
-        count[rival] = min(POOL, max(count[rival] + 2, count[rival] * 5 // 4))
+        count[rival] = min(pool, max(count[rival] + 2, count[rival] * 5 // 4))
         count[lead] = max(count[lead], count[rival])
         if losses[rival, : count[rival]].mean() < losses[lead, : count[rival]].mean():
             lead = rival
@@ -241,7 +272,9 @@ def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
         ("confidence sequences", confidence_sequence, (0.05, 0.02)),
         ("top two", top_two, (1.8, 2.3, 2.8)),
     ]
-    yield "paper's stages", 0.0, [paper_stages(losses, 0.0) for losses in case.grid]
+    yield "paper's stages", 0.0, [
+        paper_stages(losses, None if case.survey else grid) for losses, grid in zip(case.read, case.grid, strict=True)
+    ]
     for name, rule, levels in named:
         for level in levels:
             yield name, level, [rule(losses, level) for losses in case.read]
@@ -323,6 +356,13 @@ def main() -> None:
     parser.add_argument(
         "--model", action="store_true", help="the embedded model's test pictures too (data sets at hand)"
     )
+    parser.add_argument(
+        "--many",
+        type=int,
+        nargs=3,
+        metavar="N",
+        help="judged pictures of the trained network's 20, 100 and 1000 classes; half of them digits",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, but do not write benchmarks/results")
     options = parser.parse_args()
@@ -330,7 +370,9 @@ def main() -> None:
     warnings.simplefilter("ignore", diffcls.OutOfWorldWarning)
     cases = [gaussians(k, options.images, options.seed) for k in (10, 100)]
     cases += list(embedded(options.images)) if options.model else []
-    assert radical_inverse(POOL) == cases[0].table.trials["noise_index"].tolist()  # columns are in the order of reading
+    cases += list(many(dict(zip((20, 100, 1000), options.many, strict=True)))) if options.many else []
+    for case in cases:  # columns are in the order of reading
+        assert radical_inverse(case.read.shape[2]) == case.table.trials["noise_index"].tolist()
     rows = [row for case in cases for row in judge(case)]
     common.record("frontier", question, rows, options)
     if not options.dry:
