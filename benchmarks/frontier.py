@@ -1,13 +1,13 @@
 """How many evaluations does each way of dropping classes need for the full pool's answer, and at what accuracy?
 
 Error tables of Gaussian classes (closed-form denoiser; always at hand); with ``--model``, of the embedded model on test
-pictures; with ``--many``, of the network of `many_classes_train.py` for 20, 100 and 1000 classes (``DIFFCLS_MODELS`` names its
+pictures; or, with ``--many``, of the network of `many_classes_train.py` for 20, 100 and 1000 classes (``DIFFCLS_MODELS`` names its
 folder).  Every rule reads the same trials; a rule with a knob is shown at several levels, so compare curves and not points.
-The calibrated race draws its own trials, live, with a profile of 24 other pictures.
+The calibrated race draws its own trials, live, with a profile of 24 other pictures (6 at 1000 classes).
 
-The pool has 500 trials, or 1000 at 1000 classes.  From a trained network's 100 classes on the table is not full: what is
-worst after many trials is not evaluated further (`SURVEYS`), and for every rule such a class is lost there.  The paper's
-stages at 1000 classes then read nested grids; what they cost is counted as published.
+The pool has 500 trials, or 1000 at 1000 classes.  Tables of ``--many`` are not full: what is worst after many trials is not
+evaluated further (`SURVEYS`), and for every rule such a class is lost there.  The paper's stages then read nested grids; what
+they cost is counted as published.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from diffcls.reference_race import radical_inverse, trials_published
 ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 500, 640, 800, 1000]
 PAPER = {10: "cifar10", 20: "cifar10", 100: "aircraft", 1000: "imagenet"}
 SURVEYS = {
-    100: diffcls.Staged((64, 128, 500), (30, 10, 1)),
-    1000: diffcls.Staged((64, 128, 256, 1000), (200, 50, 20, 1)),
+    20: diffcls.Staged((64, 500), (8, 1)),
+    100: diffcls.Staged((32, 100, 500), (20, 8, 1)),
+    1000: diffcls.Staged((20, 64, 200, 1000), (100, 20, 6, 1)),
 }
-"""What is evaluated of a trained network's classes: all at 64 trials, the best ones at more."""
+"""What is evaluated of the trained network: all classes at the first trials, the best ones at more."""
 Answer = tuple[int, int]  # class, evaluations
 
 
@@ -50,9 +51,17 @@ class Case:
     labels: np.ndarray
 
     survey: diffcls.Staged | None = None
+    path: Path | None = None
+    """Of the table: made if it is not there."""
 
     def __post_init__(self) -> None:
-        self.table = self.make().error_table(self.images, policy=self.survey or diffcls.Fixed(500), every_class=False)
+        if self.path is not None and self.path.exists():
+            self.table = diffcls.ErrorTable.load(self.path, classifier=self.make())
+        else:
+            survey = self.survey or diffcls.Fixed(500)
+            self.table = self.make().error_table(
+                self.images, policy=survey, every_class=False, labels=self.labels, path=self.path
+            )
         losses = self.table.errors * self.table.trials["weight"]
         self.read = np.where(np.isnan(losses), np.inf, losses)  # (N, K, pool) in the order of reading
         grid = np.argsort(self.table.trials["noise_index"], kind="stable")
@@ -94,17 +103,17 @@ def embedded(n: int) -> Iterator[Case]:
             )  # fmt: skip
 
 
-def many(n: dict[int, int]) -> Iterator[Case]:
-    """Of `n[K]` test pictures each; the tuning pictures are among the training pictures that were never fitted."""
+def many(n: dict[int, int], folder: Path) -> Iterator[Case]:
+    """Of `n[K]` test pictures each, tables kept in `folder`; the tuning pictures are training pictures, never fitted."""
     model = diffcls.load(many_classes.NAME, prepare=False)
     for k, count in n.items():
-        tuning, _ = many_classes.pictures(24, k, train=True)
+        tuning, _ = many_classes.pictures(24 if k < 1000 else 6, k, train=True)
         images, labels = many_classes.pictures(count, k, train=False)
         classes = list(model.class_names[:k])
         yield Case(
             f"trained network, {k} classes",
             lambda policy=None, classes=classes: diffcls.Classifier(model, classes, policy=policy, progress=False),
-            tuning, images, labels, SURVEYS.get(k),
+            tuning, images, labels, SURVEYS[k], folder / f"test-{k}.arrow",
         )  # fmt: skip
 
 
@@ -240,20 +249,26 @@ def top_two(losses: np.ndarray, level: float) -> Answer:
     """The leader has the longest prefix of trials; the challenger with the smallest paired z, on its own, gets more."""
     k, pool = losses.shape
     count, lead = np.full(k, 8), int(losses[:, :8].mean(axis=1).argmin())
+
+    def against_leader(c: int) -> float:
+        n = count[c]  # the leader has as many
+        if c == lead or n == pool or not np.isfinite(losses[c, n - 1]):
+            return np.inf
+        d = losses[c, :n] - losses[lead, :n]
+        return float(d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / pool), 1e-300))
+
+    z = np.array([against_leader(c) for c in range(k)])
     while True:
-        z = np.full(k, np.inf)
-        for c in range(k):
-            n = min(count[c], count[lead])
-            if c != lead and n < pool:
-                d = losses[c, :n] - losses[lead, :n]
-                z[c] = d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / pool), 1e-300)
-        rival = int(np.nan_to_num(z, nan=np.inf).argmin())  # not a number: both are past what was evaluated
+        rival = int(z.argmin())
         if z[rival] > level:
             return lead, int(count.sum())
         count[rival] = min(pool, max(count[rival] + 2, count[rival] * 5 // 4))
         count[lead] = max(count[lead], count[rival])
         if losses[rival, : count[rival]].mean() < losses[lead, : count[rival]].mean():
             lead = rival
+            z = np.array([against_leader(c) for c in range(k)])
+        else:
+            z[rival] = against_leader(rival)
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------
@@ -261,7 +276,7 @@ def top_two(losses: np.ndarray, level: float) -> Answer:
 
 def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
     """(name, level, answers): every rule at every level."""
-    tuning = case.make().error_table(case.tuning, n_samples=64)
+    tuning = case.make().error_table(case.tuning, n_samples=16 if case.survey else 64)
     named: list[tuple[str, Callable[[np.ndarray, float], Answer], Sequence[float]]] = [
         ("paired t test (Clark, Jaini)", clark_jaini, (0.05, 0.02, 0.005)),
         ("fixed threshold (sift, refine)", fixed_threshold, (0.1, 0.3, 1.0)),
@@ -281,17 +296,16 @@ def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
     profile = diffcls.calibrate(case.make(), case.tuning)
     races = {
         "race": dict(),
-        "race, from two trials": dict(n_min=2, prior_weight=16.0),
+        "race, from eight trials": dict(n_min=8, prior_weight=4.0),
         "race, anytime": dict(n_min=4, guarantee="anytime"),
     }
     for name, options in races.items():
         for risk in (0.05, 0.02, 0.005):
             results = diffcls.replay(case.table, Race(risk=risk, **options))
             yield name, risk, [(result.index, result.n_evals) for result in results]
-    for name, options in list(races.items())[:2]:
-        for risk in (0.05, 0.02, 0.005):
-            live = case.make(Race(risk=risk, timesteps=profile, **options))(case.images)
-            yield f"{name}, calibrated", risk, [(result.index, result.n_evals) for result in live]
+    for risk in (0.05, 0.02, 0.005):
+        live = case.make(Race(risk=risk, timesteps=profile))(case.images)
+        yield "race, calibrated", risk, [(result.index, result.n_evals) for result in live]
 
 
 def judge(case: Case) -> list[dict[str, object]]:
@@ -317,7 +331,7 @@ def judge(case: Case) -> list[dict[str, object]]:
     return found
 
 
-COLORS = ("#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7")
+COLORS = ("#0072B2", "#009E73", "#D55E00", "#E69F00")
 """Of the races (Okabe and Ito): told apart by the colour-blind, and from the others, which are grey, in print."""
 MARKERS = ("s", "v", "^", "<", ">", "D", "P", "X", "*")
 
@@ -361,22 +375,26 @@ def main() -> None:
         type=int,
         nargs=3,
         metavar="N",
-        help="judged pictures of the trained network's 20, 100 and 1000 classes; half of them digits",
+        help="instead: judged pictures of the trained network's 20, 100 and 1000 classes; half of them digits",
     )
+    parser.add_argument("--tables", type=Path, default=Path(), help="folder of the error tables of --many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, but do not write benchmarks/results")
     options = parser.parse_args()
     options.repeats = 1
     warnings.simplefilter("ignore", diffcls.OutOfWorldWarning)
-    cases = [gaussians(k, options.images, options.seed) for k in (10, 100)]
-    cases += list(embedded(options.images)) if options.model else []
-    cases += list(many(dict(zip((20, 100, 1000), options.many, strict=True)))) if options.many else []
+    name = "frontier-many" if options.many else "frontier"
+    if options.many:
+        cases = list(many(dict(zip((20, 100, 1000), options.many, strict=True)), options.tables))
+    else:
+        cases = [gaussians(k, options.images, options.seed) for k in (10, 100)]
+        cases += list(embedded(options.images)) if options.model else []
     for case in cases:  # columns are in the order of reading
         assert radical_inverse(case.read.shape[2]) == case.table.trials["noise_index"].tolist()
     rows = [row for case in cases for row in judge(case)]
-    common.record("frontier", question, rows, options)
+    common.record(name, question, rows, options)
     if not options.dry:
-        draw(rows, common.RESULTS / "frontier.png")
+        draw(rows, common.RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -112,10 +112,10 @@ def export(run: Path) -> None:
     }
     path = run / f"{many_classes.NAME}.json"
     write_atomically(path, as_json(description))
-    pictures, labels = many_classes.pictures(100, 100, train=True)
+    pictures, labels = many_classes.pictures(60, 100, train=True)
     model = registry.EmbeddedModel(path, prepare=False)
     few = diffcls.Classifier(model, list(model.class_names[:100]), weighting="uniform", progress=True)
-    table = few.error_table(pictures, n_samples=64)
+    table = few.error_table(pictures, n_samples=32)
     description["weighting"] = {
         "timesteps": train.KNOTS.tolist(),
         "weights": fit_weighting(table, labels).round(4).tolist(),
