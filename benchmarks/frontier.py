@@ -62,11 +62,16 @@ class Case:
             self.table = self.make().error_table(
                 self.images, policy=survey, every_class=False, labels=self.labels, path=self.path
             )
-        losses = self.table.errors * self.table.trials["weight"]
-        self.read = np.where(np.isnan(losses), np.inf, losses)  # (N, K, pool) in the order of reading
+        self.read = whole(self.table)
         grid = np.argsort(self.table.trials["noise_index"], kind="stable")
         self.grid = self.read[:, :, grid]  # in the order of the schedule
         self.full = self.read.mean(axis=2).argmin(axis=1)
+
+
+def whole(table: diffcls.ErrorTable) -> np.ndarray:
+    """Weighted errors (N, K, pool) in the order of reading; infinite where a survey dropped the class."""
+    losses = table.errors * table.trials["weight"]
+    return np.where(np.isnan(losses), np.inf, losses)
 
 
 def gaussians(k: int, n: int, seed: int) -> Case:
@@ -152,7 +157,9 @@ def eliminate(losses: np.ndarray, rounds: Sequence[int], radius: Callable[..., n
 def clark_jaini(losses: np.ndarray, level: float) -> Answer:
     """Clark and Jaini (2023): a paired Student test against the leader after every trial, from the twentieth on."""
     return eliminate(
-        losses, range(20, losses.shape[1] + 1), lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
+        losses,
+        range(20, losses.shape[1] + 1),
+        lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n),
     )
 
 
@@ -241,7 +248,10 @@ def confidence_sequence(losses: np.ndarray, level: float) -> Answer:
     """Successive elimination outside of asymptotic confidence sequences (Waudby-Smith et al., 2024), union over classes."""
     a = level / (len(losses) - 1)
     g = (-2 * math.log(a) + math.log(1 - 2 * math.log(a))) / 64
-    factor = [math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a)) for n in range(1, losses.shape[1] + 1)]
+    factor = [
+        math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a))
+        for n in range(1, losses.shape[1] + 1)
+    ]
     return eliminate(losses, ROUNDS, lambda n, d: factor[n - 1] * d.std(axis=1, ddof=1))
 
 
@@ -287,9 +297,14 @@ def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
         ("confidence sequences", confidence_sequence, (0.05, 0.02)),
         ("top two", top_two, (1.8, 2.3, 2.8)),
     ]
-    yield "paper's stages", 0.0, [
-        paper_stages(losses, None if case.survey else grid) for losses, grid in zip(case.read, case.grid, strict=True)
-    ]
+    yield (
+        "paper's stages",
+        0.0,
+        [
+            paper_stages(losses, None if case.survey else grid)
+            for losses, grid in zip(case.read, case.grid, strict=True)
+        ],
+    )
     for name, rule, levels in named:
         for level in levels:
             yield name, level, [rule(losses, level) for losses in case.read]
@@ -391,7 +406,8 @@ def main() -> None:
         cases += list(embedded(options.images)) if options.model else []
     for case in cases:  # columns are in the order of reading
         assert radical_inverse(case.read.shape[2]) == case.table.trials["noise_index"].tolist()
-    rows = [row for case in cases for row in judge(case)]
+    with np.errstate(invalid="ignore"):  # what a survey dropped is infinite, and so not a number in a difference
+        rows = [row for case in cases for row in judge(case)]
     common.record(name, question, rows, options)
     if not options.dry:
         draw(rows, common.RESULTS / f"{name}.png")

@@ -2,7 +2,7 @@
 
 It goes on from the embedded model (`digits-and-clothes`) and has the same shape and the same two phases
 (`diffcls.models.train`), but its class embedding is a sum of three learned tables: the object's, the view's and the mark's
-(`many_classes.py`).  About 45 minutes on one core; a killed run resumes from its last checkpoint.  At the end it writes
+(`many_classes.py`).  About 20 minutes of one core; a killed run resumes from its last checkpoint.  At the end it writes
 RUN/many-classes.json and .safetensors, a plain DiT whose table of 1000 classes is that sum: ``DIFFCLS_MODELS=RUN`` finds
 it, and its first 20 or 100 classes are the smaller questions.  Only pictures that the embedded model was trained on are
 fitted; the weighting over timesteps is fitted on the last training pictures, which are held out.
@@ -124,7 +124,7 @@ def export(run: Path) -> None:
 
 
 def main() -> None:
-    options = train.parse_options(__doc__.splitlines()[0], generative_steps=1500, discriminative_steps=4000, lr=1.5e-3)
+    options = train.parse_options(__doc__.splitlines()[0], generative_steps=1500, discriminative_steps=2400, lr=1.5e-3)
     train.train(options, Trainer(options), Batches(*train.training_pictures(), options.seed))
     export(Path(options.out))
 
