@@ -165,8 +165,9 @@ def clark_jaini(losses: np.ndarray, level: float) -> Answer:
 
 def fixed_threshold(losses: np.ndarray, level: float) -> Answer:
     """Sift and refine: a class leaves when its running mean is above the smallest by a constant (here: a share of the
-    median gap of the whole table, which no user knows); 25 trials, then 125 on what is left."""
-    gaps = losses.mean(axis=1) - losses.mean(axis=1).min()
+    median gap after 20 trials of every class, which no user has); 25 trials, then 125 on what is left."""
+    means = losses[:, :20].mean(axis=1)
+    gaps = means - means.min()
     threshold = level * np.median(gaps[gaps > 0])
     winner, cost = eliminate(losses, range(1, 26), lambda n, d: np.full(len(d), threshold))
     means = losses[:, :25].mean(axis=1)
