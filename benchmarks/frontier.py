@@ -1,8 +1,13 @@
 """How many evaluations does each way of dropping classes need for the full pool's answer, and at what accuracy?
 
-Error tables of every class at 500 trials of Gaussian classes (closed-form denoiser; always at hand) or, with ``--model``, of
-the embedded model on test pictures.  Every rule reads the same trials; a rule with a knob is shown at several levels, so
-compare curves and not points.  The calibrated race draws its own trials, live, with a profile of 24 other pictures.
+Error tables of Gaussian classes (closed-form denoiser; always at hand); with ``--model``, of the embedded model on test
+pictures; or, with ``--many``, of the network of `many_classes_train.py` for 20, 100 and 1000 classes (``DIFFCLS_MODELS`` names its
+folder).  Every rule reads the same trials; a rule with a knob is shown at several levels, so compare curves and not points.
+The calibrated race draws its own trials, live, with a profile of 24 other pictures (6 at 1000 classes).
+
+The pool has 500 trials, or 1000 at 1000 classes.  Tables of ``--many`` are not full: what is worst after many trials is not
+evaluated further (`SURVEYS`), and for every rule such a class is lost there.  The paper's stages then read nested grids; what
+they cost is counted as published.
 """
 
 from __future__ import annotations
@@ -15,16 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
+import many_classes
 import numpy as np
 
 import diffcls
 from diffcls import Race, _core
 from diffcls.intervals import clopper_pearson
+from diffcls.policies import paper
 from diffcls.reference_race import radical_inverse, trials_published
 
-POOL = 500
-ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, POOL]
-STAGES = {10: ((50, 500), (5, 1)), 20: ((50, 500), (5, 1)), 100: ((20, 50, 100, 500), (20, 10, 5, 1))}
+ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 500, 640, 800, 1000]
+PAPER = {10: "cifar10", 20: "cifar10", 100: "aircraft", 1000: "imagenet"}
+SURVEYS = {
+    20: diffcls.Staged((64, 500), (8, 1)),
+    100: diffcls.Staged((32, 100, 500), (20, 8, 1)),
+    1000: diffcls.Staged((20, 64, 200, 1000), (100, 20, 6, 1)),
+}
+"""What is evaluated of the trained network: all classes at the first trials, the best ones at more."""
 Answer = tuple[int, int]  # class, evaluations
 
 
@@ -38,13 +50,28 @@ class Case:
     images: Sequence[object]
     labels: np.ndarray
 
+    survey: diffcls.Staged | None = None
+    path: Path | None = None
+    """Of the table: made if it is not there."""
+
     def __post_init__(self) -> None:
-        self.table = self.make().error_table(self.images, n_samples=POOL)
-        losses = self.table.errors * self.table.trials["weight"]
-        self.read = losses  # (N, K, POOL) in the order of reading
+        if self.path is not None and self.path.exists():
+            self.table = diffcls.ErrorTable.load(self.path, classifier=self.make())
+        else:
+            survey = self.survey or diffcls.Fixed(500)
+            self.table = self.make().error_table(
+                self.images, policy=survey, every_class=False, labels=self.labels, path=self.path
+            )
+        self.read = whole(self.table)
         grid = np.argsort(self.table.trials["noise_index"], kind="stable")
-        self.grid = losses[:, :, grid]  # in the order of the schedule
-        self.full = losses.mean(axis=2).argmin(axis=1)
+        self.grid = self.read[:, :, grid]  # in the order of the schedule
+        self.full = self.read.mean(axis=2).argmin(axis=1)
+
+
+def whole(table: diffcls.ErrorTable) -> np.ndarray:
+    """Weighted errors (N, K, pool) in the order of reading; infinite where a survey dropped the class."""
+    losses = table.errors * table.trials["weight"]
+    return np.where(np.isnan(losses), np.inf, losses)
 
 
 def gaussians(k: int, n: int, seed: int) -> Case:
@@ -81,17 +108,35 @@ def embedded(n: int) -> Iterator[Case]:
             )  # fmt: skip
 
 
-# ---- rules: losses (K, POOL) in reading order, a level -> (class, evaluations) ----------------------------------------
+def many(n: dict[int, int], folder: Path) -> Iterator[Case]:
+    """Of `n[K]` test pictures each, tables kept in `folder`; the tuning pictures are training pictures, never fitted."""
+    model = diffcls.load(many_classes.NAME, prepare=False)
+    for k, count in n.items():
+        tuning, _ = many_classes.pictures(24 if k < 1000 else 6, k, train=True)
+        images, labels = many_classes.pictures(count, k, train=False)
+        classes = list(model.class_names[:k])
+        yield Case(
+            f"trained network, {k} classes",
+            lambda policy=None, classes=classes: diffcls.Classifier(model, classes, policy=policy, progress=False),
+            tuning, images, labels, SURVEYS[k], folder / f"test-{k}.arrow",
+        )  # fmt: skip
 
 
-def paper_stages(grid: np.ndarray, level: float) -> Answer:
-    """Li et al. (2023): the published grids, which do not nest.  `grid` is in the order of the schedule."""
-    n_samples, to_keep = STAGES[len(grid)]
-    order, ends = trials_published(n_samples, POOL)
-    alive, cost, done = np.arange(len(grid)), 0, 0
-    for end, keep in zip(ends, to_keep, strict=True):
+# ---- rules: losses (K, pool) in reading order, a level -> (class, evaluations) ----------------------------------------
+
+
+def paper_stages(losses: np.ndarray, grid: np.ndarray | None) -> Answer:
+    """Li et al. (2023): the published grids, which do not nest, of `grid`, in the order of the schedule; None: nested ones,
+    counted as if they were the published."""
+    k, pool = losses.shape
+    published = paper(PAPER[k])
+    order, ends = trials_published(published.n_samples, pool)
+    errors = losses if grid is None else grid[:, order]
+    alive, cost, done = np.arange(k), 0, 0
+    for end, n, keep in zip(ends, published.n_samples, published.to_keep, strict=True):
         cost, done = cost + (end - done) * len(alive), end
-        alive = alive[np.argsort(grid[alive][:, order[:end]].mean(axis=1), kind="stable")[:keep]]
+        means = errors[alive, : n if grid is None else end].mean(axis=1)
+        alive = alive[np.argsort(means, kind="stable")[:keep]]
     return int(alive[0]), cost
 
 
@@ -102,9 +147,9 @@ def eliminate(losses: np.ndarray, rounds: Sequence[int], radius: Callable[..., n
         cost, done = cost + (n - done) * len(alive), n
         means = losses[alive, :n].mean(axis=1)
         leader = alive[means.argmin()]
-        if n < POOL:
+        if n < losses.shape[1]:
             alive = alive[means - means.min() <= radius(n, losses[alive, :n] - losses[leader, :n])]
-        if len(alive) == 1:
+        if len(alive) == 1 or n == losses.shape[1]:
             break
     return int(leader), cost
 
@@ -112,14 +157,17 @@ def eliminate(losses: np.ndarray, rounds: Sequence[int], radius: Callable[..., n
 def clark_jaini(losses: np.ndarray, level: float) -> Answer:
     """Clark and Jaini (2023): a paired Student test against the leader after every trial, from the twentieth on."""
     return eliminate(
-        losses, range(20, POOL + 1), lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
+        losses,
+        range(20, losses.shape[1] + 1),
+        lambda n, d: _core.student_isf(level, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n),
     )
 
 
 def fixed_threshold(losses: np.ndarray, level: float) -> Answer:
     """Sift and refine: a class leaves when its running mean is above the smallest by a constant (here: a share of the
-    median gap of the whole table, which no user knows); 25 trials, then 125 on what is left."""
-    gaps = losses.mean(axis=1) - losses.mean(axis=1).min()
+    median gap after 20 trials of every class, which no user has); 25 trials, then 125 on what is left."""
+    means = losses[:, :20].mean(axis=1)
+    gaps = means - means.min()
     threshold = level * np.median(gaps[gaps > 0])
     winner, cost = eliminate(losses, range(1, 26), lambda n, d: np.full(len(d), threshold))
     means = losses[:, :25].mean(axis=1)
@@ -134,7 +182,7 @@ def halving(losses: np.ndarray, level: float) -> Answer:
     k = len(losses)
     alive, cost, done, steps = np.arange(k), 0, 0, math.ceil(math.log2(k))
     while len(alive) > 1:
-        n = min(POOL, done + max(1, int(level * k // (len(alive) * steps))))
+        n = min(losses.shape[1], done + max(1, int(level * k // (len(alive) * steps))))
         cost, done = cost + (n - done) * len(alive), n
         alive = alive[np.argsort(losses[alive, :n].mean(axis=1), kind="stable")[: (len(alive) + 1) // 2]]
     return int(alive[0]), cost
@@ -184,7 +232,7 @@ def kim_nelson(losses: np.ndarray, level: float) -> Answer:
         stay = ~((means[:, None] - means[None]) > width).any(axis=1)
         stay[means.argmin()] = True
         alive = alive[stay]
-        if len(alive) == 1:
+        if len(alive) == 1 or n == losses.shape[1]:
             break
     return int(alive[losses[alive, :n].mean(axis=1).argmin()]), cost
 
@@ -201,28 +249,37 @@ def confidence_sequence(losses: np.ndarray, level: float) -> Answer:
     """Successive elimination outside of asymptotic confidence sequences (Waudby-Smith et al., 2024), union over classes."""
     a = level / (len(losses) - 1)
     g = (-2 * math.log(a) + math.log(1 - 2 * math.log(a))) / 64
-    factor = [math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a)) for n in range(1, POOL + 1)]
+    factor = [
+        math.sqrt(2 * (n * g + 1) / (n * n * g) * math.log(math.sqrt(n * g + 1) / a))
+        for n in range(1, losses.shape[1] + 1)
+    ]
     return eliminate(losses, ROUNDS, lambda n, d: factor[n - 1] * d.std(axis=1, ddof=1))
 
 
 def top_two(losses: np.ndarray, level: float) -> Answer:
     """The leader has the longest prefix of trials; the challenger with the smallest paired z, on its own, gets more."""
-    k = len(losses)
+    k, pool = losses.shape
     count, lead = np.full(k, 8), int(losses[:, :8].mean(axis=1).argmin())
+
+    def against_leader(c: int) -> float:
+        n = count[c]  # the leader has as many
+        if c == lead or n == pool or not np.isfinite(losses[c, n - 1]):
+            return np.inf
+        d = losses[c, :n] - losses[lead, :n]
+        return float(d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / pool), 1e-300))
+
+    z = np.array([against_leader(c) for c in range(k)])
     while True:
-        z = np.full(k, np.inf)
-        for c in range(k):
-            n = min(count[c], count[lead])
-            if c != lead and n < POOL:
-                d = losses[c, :n] - losses[lead, :n]
-                z[c] = d.mean() / max(d.std(ddof=1) * math.sqrt(1 / n - 1 / POOL), 1e-300)
         rival = int(z.argmin())
         if z[rival] > level:
             return lead, int(count.sum())
-        count[rival] = min(POOL, max(count[rival] + 2, count[rival] * 5 // 4))
+        count[rival] = min(pool, max(count[rival] + 2, count[rival] * 5 // 4))
         count[lead] = max(count[lead], count[rival])
         if losses[rival, : count[rival]].mean() < losses[lead, : count[rival]].mean():
             lead = rival
+            z = np.array([against_leader(c) for c in range(k)])
+        else:
+            z[rival] = against_leader(rival)
 
 
 # ---- judging ---------------------------------------------------------------------------------------------------------
@@ -230,7 +287,7 @@ def top_two(losses: np.ndarray, level: float) -> Answer:
 
 def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
     """(name, level, answers): every rule at every level."""
-    tuning = case.make().error_table(case.tuning, n_samples=64)
+    tuning = case.make().error_table(case.tuning, n_samples=16 if case.survey else 64)
     named: list[tuple[str, Callable[[np.ndarray, float], Answer], Sequence[float]]] = [
         ("paired t test (Clark, Jaini)", clark_jaini, (0.05, 0.02, 0.005)),
         ("fixed threshold (sift, refine)", fixed_threshold, (0.1, 0.3, 1.0)),
@@ -241,24 +298,31 @@ def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
         ("confidence sequences", confidence_sequence, (0.05, 0.02)),
         ("top two", top_two, (1.8, 2.3, 2.8)),
     ]
-    yield "paper's stages", 0.0, [paper_stages(losses, 0.0) for losses in case.grid]
+    yield (
+        "paper's stages",
+        0.0,
+        [
+            paper_stages(losses, None if case.survey else grid)
+            for losses, grid in zip(case.read, case.grid, strict=True)
+        ],
+    )
     for name, rule, levels in named:
         for level in levels:
             yield name, level, [rule(losses, level) for losses in case.read]
     profile = diffcls.calibrate(case.make(), case.tuning)
     races = {
         "race": dict(),
-        "race, from two trials": dict(n_min=2, prior_weight=16.0),
-        "race, anytime": dict(n_min=4, guarantee="anytime"),
+        "race, from eight trials": dict(n_min=8, prior_weight=4.0),
     }
+    if case.survey is None:  # it reads more than a survey has
+        races["race, anytime"] = dict(n_min=4, guarantee="anytime")
     for name, options in races.items():
         for risk in (0.05, 0.02, 0.005):
             results = diffcls.replay(case.table, Race(risk=risk, **options))
             yield name, risk, [(result.index, result.n_evals) for result in results]
-    for name, options in list(races.items())[:2]:
-        for risk in (0.05, 0.02, 0.005):
-            live = case.make(Race(risk=risk, timesteps=profile, **options))(case.images)
-            yield f"{name}, calibrated", risk, [(result.index, result.n_evals) for result in live]
+    for risk in (0.05, 0.02, 0.005):
+        live = case.make(Race(risk=risk, timesteps=profile))(case.images)
+        yield "race, calibrated", risk, [(result.index, result.n_evals) for result in live]
 
 
 def judge(case: Case) -> list[dict[str, object]]:
@@ -284,7 +348,7 @@ def judge(case: Case) -> list[dict[str, object]]:
     return found
 
 
-COLORS = ("#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7")
+COLORS = ("#0072B2", "#009E73", "#D55E00", "#E69F00")
 """Of the races (Okabe and Ito): told apart by the colour-blind, and from the others, which are grey, in print."""
 MARKERS = ("s", "v", "^", "<", ">", "D", "P", "X", "*")
 
@@ -299,7 +363,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(cases), figsize=(7 * len(cases), 5.5), squeeze=False)
     names = list(dict.fromkeys(row["rule"] for row in rows))
     ours, others = [[n for n in names if n.startswith("race") is mine] for mine in (True, False)]
-    style = {name: {"fmt": "o-", "color": color, "ms": 5, "lw": 1.6} for name, color in zip(ours, COLORS, strict=True)}
+    style = {name: {"fmt": "o-", "color": color, "ms": 5, "lw": 1.6} for name, color in zip(ours, COLORS, strict=False)}
     style |= {
         name: {"fmt": f"{m}:", "color": "#888888", "ms": 5, "lw": 0.8} for name, m in zip(others, MARKERS, strict=True)
     }
@@ -323,18 +387,32 @@ def main() -> None:
     parser.add_argument(
         "--model", action="store_true", help="the embedded model's test pictures too (data sets at hand)"
     )
+    parser.add_argument(
+        "--many",
+        type=int,
+        nargs=3,
+        metavar="N",
+        help="instead: judged pictures of the trained network's 20, 100 and 1000 classes; half of them digits",
+    )
+    parser.add_argument("--tables", type=Path, default=Path(), help="folder of the error tables of --many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, but do not write benchmarks/results")
     options = parser.parse_args()
     options.repeats = 1
     warnings.simplefilter("ignore", diffcls.OutOfWorldWarning)
-    cases = [gaussians(k, options.images, options.seed) for k in (10, 100)]
-    cases += list(embedded(options.images)) if options.model else []
-    assert radical_inverse(POOL) == cases[0].table.trials["noise_index"].tolist()  # columns are in the order of reading
-    rows = [row for case in cases for row in judge(case)]
-    common.record("frontier", question, rows, options)
+    name = "frontier-many" if options.many else "frontier"
+    if options.many:
+        cases = list(many(dict(zip((20, 100, 1000), options.many, strict=True)), options.tables))
+    else:
+        cases = [gaussians(k, options.images, options.seed) for k in (10, 100)]
+        cases += list(embedded(options.images)) if options.model else []
+    for case in cases:  # columns are in the order of reading
+        assert radical_inverse(case.read.shape[2]) == case.table.trials["noise_index"].tolist()
+    with np.errstate(invalid="ignore"):  # what a survey dropped is infinite, and so not a number in a difference
+        rows = [row for case in cases for row in judge(case)]
+    common.record(name, question, rows, options)
     if not options.dry:
-        draw(rows, common.RESULTS / "frontier.png")
+        draw(rows, common.RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,23 @@ def test_errors_go_straight_into_a_file(gaussian, rng, tmp_path):
     assert len(empty) == 0 and len(diffcls.replay(empty, Race(pool=20))) == 0
 
 
+def test_only_what_the_policy_evaluates(gaussian, rng, tmp_path):
+    policy = Staged((4, 20), (2, 1))
+    classifier = diffcls.Classifier(gaussian.denoiser(), policy=policy)
+    x_start = gaussian.sample([0, 1, 2], rng)
+    full = classifier.error_table(x_start, policy=policy)
+    partial = classifier.error_table(x_start, policy=policy, every_class=False, path=tmp_path / "t.arrow")
+    first = full.errors[:, :, :4] * full.trials["weight"][:4]
+    best = np.argsort(first.mean(axis=2), axis=1)[:, :2]
+    for errors, whole, kept in zip(partial.errors, full.errors, best, strict=True):
+        expected = whole.copy()
+        expected[np.setdiff1d(np.arange(5), kept), 4:] = np.nan
+        np.testing.assert_array_equal(errors, expected)
+    np.testing.assert_array_equal(diffcls.replay(partial, policy).losses, classifier(x_start).losses)
+    with pytest.raises(ValueError, match="no finite error for prompt"):
+        diffcls.replay(partial, Fixed(20))
+
+
 def test_a_file_is_whole_or_not_there(gaussian, table, rng, tmp_path):
     """A denoiser that fails on the third image leaves the old file as it was, and nothing beside it."""
     path = tmp_path / "t.arrow"

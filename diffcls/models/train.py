@@ -143,8 +143,7 @@ class Trainer:
     def discriminative_loss(self, x_start: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
         """The mean squared error of the true class, plus the cross-entropy of the decision; and the share decided right."""
         b = len(labels)
-        weights = self.confusion[labels].scatter(1, labels[:, None], 0.0)
-        negatives = torch.multinomial(weights, N_NEGATIVES, generator=generator)
+        negatives = self.negatives(labels, generator)
         classes = torch.cat([labels[:, None], negatives], dim=1)  # (B, K), the true one first
         k = classes.shape[1]
         clean = x_start.repeat(N_TRIALS, 1, 1, 1)  # trial-major
@@ -159,12 +158,19 @@ class Trainer:
         cross_entropy = F.cross_entropy(logits, torch.zeros(b, dtype=torch.long))
         with torch.no_grad():
             probability = logits.softmax(1)
-            self.confusion *= 0.9995
-            self.confusion.index_put_(
-                (labels[:, None].expand_as(negatives), negatives), probability[:, 1:] + 0.005, accumulate=True
-            )
+            self.learn_confusion(labels[:, None].expand_as(negatives), negatives, probability[:, 1:])
             right = float((logits.argmax(1) == 0).float().mean())
         return errors[..., 0].mean() + self.options.discriminative * cross_entropy, right
+
+    def negatives(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, N_NEGATIVES) wrong classes that are often taken for the true ones."""
+        weights = self.confusion[labels].scatter(1, labels[:, None], 0.0)
+        return torch.multinomial(weights, N_NEGATIVES, generator=generator)
+
+    def learn_confusion(self, labels: Tensor, negatives: Tensor, probability: Tensor) -> None:
+        """Of (B, n) true classes, wrong ones, and the probability that each was given."""
+        self.confusion *= 0.9995
+        self.confusion.index_put_((labels, negatives), probability + 0.005, accumulate=True)
 
     def update_ema(self, step: int) -> None:
         decay = min(0.9995, step / (step + 50))
@@ -199,13 +205,11 @@ def save_atomically(state: dict, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(options)
     checkpoint = out / "checkpoint.pt"
     step = trainer.load(torch.load(checkpoint, weights_only=True)) if checkpoint.exists() else 0
-    batches = Batches(*training_pictures(), options.seed)
     smooth, last_save = None, time.monotonic()
     with open(out / "log.jsonl", "a") as log:
         while step < options.generative_steps + options.discriminative_steps:
@@ -243,17 +247,20 @@ def train(options: argparse.Namespace) -> None:
     save_atomically(trainer.state(step), checkpoint)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse_options(
+    description: str, *, generative_steps: int = 4000, discriminative_steps: int = 7500, lr: float = 2e-3
+) -> argparse.Namespace:
+    """The command line of a training run."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", required=True, help="folder of the run; an existing one is resumed")
-    parser.add_argument("--generative-steps", type=int, default=4000)
-    parser.add_argument("--discriminative-steps", type=int, default=7500)
+    parser.add_argument("--generative-steps", type=int, default=generative_steps)
+    parser.add_argument("--discriminative-steps", type=int, default=discriminative_steps)
     parser.add_argument("--discriminative", type=float, default=0.2, help="weight of the cross-entropy")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--patch", type=int, default=7)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=lr)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -262,7 +269,12 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=float, default=120.0, help="seconds")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(options)
+    return options
+
+
+def main() -> None:
+    options = parse_options(__doc__.splitlines()[0])
+    train(options, Trainer(options), Batches(*training_pictures(), options.seed))
 
 
 if __name__ == "__main__":
