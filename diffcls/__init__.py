@@ -54,6 +54,7 @@ _HOME = {
     "MissingExtraError": "errors",
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
+    "TruncationWarning": "errors",
 }
 _MODULES = ("ablation", "models", "ops", "plotting", "policies", "testing", "weightings")
 _EXTRAS = ("sklearn",)
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
         NonFiniteError,
         OutOfWorldWarning,
         ShapeError,
+        TruncationWarning,
         UnknownClassError,
         WeightsError,
     )

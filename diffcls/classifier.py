@@ -16,7 +16,7 @@ from .audit import Audit, audit
 from .core_types import RaceResult, Trials
 from .errors import DTypeError, InputError, NonFiniteError, ShapeError
 from .fitted_weighting import Weighting
-from .models.registry import load
+from .models.registry import open_model
 from .ops import _to_numpy
 from .options import (
     check_batch_size,
@@ -29,7 +29,6 @@ from .options import (
     check_temperature,
     check_weighting,
     split_images,
-    with_device,
 )
 from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
 from .progress import open_progress
@@ -77,8 +76,9 @@ def classify(
         (*shape) or (N, *shape).
     prompts : list of str, mapping of label to str or list of str, or None
         Classes; None: all of the model's own.
-    model : None, str or Denoiser
-        None: the embedded model.
+    model : None, str, path, diffusers pipeline, mapping of components or Denoiser
+        None: the embedded model.  Else the name of an embedded model, or whatever `load` takes: a hub id, a folder in
+        diffusers' layout, a pipeline, its components.
     policy : Race, Staged or Fixed
         None: ``Race()``.
     templates : str with {}, callable, or a list of them
@@ -160,8 +160,10 @@ class Classifier:
         progress: Progress = None,
         keep_errors: bool = False,
     ) -> None:
-        self.denoiser = with_device(load(model), device, dtype)
+        self.denoiser = open_model(model, device, dtype)
         self.arms = resolve(self.denoiser, prompts, templates, pool)
+        if self.denoiser.encode_prompts and self.arms.texts != self.denoiser.class_names:
+            self.denoiser = self.denoiser.with_prompts(self.arms.texts)
         self.classes = self.arms.classes
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)

@@ -38,11 +38,7 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
         if dtype is not None and not _is_float32(dtype):
             raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
         return denoiser
-    copy = object.__new__(type(denoiser))
-    copy.__dict__.update(denoiser.__dict__)
-    copy.device = denoiser.device if device is None else device
-    copy.dtype = denoiser.dtype if dtype is None else dtype
-    return copy
+    return denoiser.to(device, dtype)
 
 
 def _is_float32(dtype: Any) -> bool:
