@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ pytest.importorskip("transformers")
 
 import door  # noqa: E402
 import pipelines  # noqa: E402
+import pipelines_llm  # noqa: E402
 from diffusers import FluxPipeline  # noqa: E402
 
 import diffcls  # noqa: E402
@@ -40,6 +42,17 @@ class Family:
     ignore: tuple[str, ...] = ()
 
 
+SHORT = {"max_sequence_length": 20}
+
+
+def pack(x):
+    return FluxPipeline._pack_latents(x, len(x), 4, 8, 8)
+
+
+def unpack(x):
+    return FluxPipeline._unpack_latents(x, 16, 16, 2)
+
+
 FAMILIES = {
     "sd": Family(),
     "sd_v": Family(),
@@ -55,12 +68,55 @@ FAMILIES = {
         slot="transformer",
         door="hidden_states",
         options={"resolution": 16, "max_sequence_length": 20, "guidance": 2.5},
-        pack=lambda x: FluxPipeline._pack_latents(x, len(x), 4, 8, 8),
-        unpack=lambda x: FluxPipeline._unpack_latents(x, 16, 16, 2),
-        x_of=lambda x: FluxPipeline._unpack_latents(x, 16, 16, 2),
+        pack=pack,
+        unpack=unpack,
+        x_of=unpack,
+    ),
+    "pixart": Family(
+        {**TEXT, **SHORT, "use_resolution_binning": False}, slot="transformer", door="hidden_states", options=SHORT
+    ),
+    "sana": Family(
+        {**TEXT, **SHORT, "use_resolution_binning": False, "height": 32, "width": 32},
+        slot="transformer",
+        door="hidden_states",
+        options={**SHORT, "resolution": 32},
+    ),
+    "lumina2": Family(
+        {**TEXT, "max_sequence_length": 240},
+        slot="transformer",
+        door="hidden_states",
+        options={"max_sequence_length": 240},
+    ),
+    "z_image": Family(
+        {**TEXT, "guidance_scale": 0.0},
+        slot="transformer",
+        door="x",
+        options={"resolution": 16},
+        x_of=lambda x: torch.cat([row[None, :, 0] for row in x]),
+    ),
+    "qwen_image": Family(
+        {key: TEXT[key] for key in ("prompt", "height", "width")},
+        slot="transformer",
+        door="hidden_states",
+        options={"resolution": 16},
+        pack=pack,
+        unpack=unpack,
+        x_of=unpack,
+    ),
+    "flux2_klein": Family(
+        {**TEXT, "max_sequence_length": 60},
+        slot="transformer",
+        door="hidden_states",
+        options={"resolution": 16, "max_sequence_length": 60},
+        pack=lambda x: x.flatten(2).transpose(1, 2),
+        unpack=lambda x: x.transpose(1, 2).reshape(-1, 16, 4, 4),
+        x_of=lambda x: x.transpose(1, 2).reshape(-1, 16, 4, 4),
     ),
     "dit": Family({"class_labels": [3, 1, 7], "guidance_scale": 1.0}, [3, 1, 7], "transformer", "hidden_states"),
 }
+
+
+MAKERS = {**pipelines.FAMILIES, **pipelines_llm.FAMILIES}
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +132,12 @@ def saved(tmp_path_factory):
     def make(name):
         if name not in made:
             family, folder = FAMILIES[name], tmp_path_factory.mktemp(name)
-            pipelines.FAMILIES[name]().save_pretrained(folder)
+            MAKERS[name]().save_pretrained(folder)
             denoiser = diffcls.load(folder, **family.options)
-            seen = door.record(denoiser.pipe, family.slot, **family.call)
+            denoiser.pipe.vae_scale_factor = 2  # Lumina's pipeline has its own VAE's written in
+            seen = door.record(
+                denoiser.pipe, family.slot, **deepcopy(family.call)
+            )  # one pipeline writes into its prompts
             made[name] = family, denoiser, denoiser.pipe, seen
         return made[name]
 

@@ -39,8 +39,8 @@ class Adapter:
     """Class of the denoiser in diffusers."""
     slot: ClassVar[str] = "transformer"
     """Its place in a pipeline."""
-    pipeline: ClassVar[str]
-    """The pipeline that components are put into when they come alone."""
+    pipeline: ClassVar[str | None]
+    """The pipeline that components are put into when they come alone; None: the class does not tell which."""
     models: ClassVar[str]
     """For people: published models of this kind."""
     predicts: ClassVar[tuple[str, ...]]
@@ -111,17 +111,16 @@ class Adapter:
     picture_channels: int = 3
     """Of the pixels: 1 for a model of grey pictures."""
 
+    def latent_channels_of(self, vae: Any) -> int | None:
+        """What the VAE makes of a picture, as the module takes it."""
+        return channels_of(vae)
+
     def x_start_shape(self) -> tuple[int, int, int]:
         height, width = self.size
         if height % self.granularity or width % self.granularity:
             raise InputError(f"resolution is {self.size}, must be multiples of {self.granularity} for this model")
         if self.encoder is not None:
-            made = channels_of(self.encoder.vae)
-            if made is not None and made != self.latent_channels:
-                raise InputError(
-                    f"{self.component} takes latents of {self.latent_channels} channels, the VAE makes {made}: "
-                    "they are not of one model"
-                )
+            refusals.check_channels(self.component, self.latent_channels, self.latent_channels_of(self.encoder.vae))
         return self.latent_channels, height // self.stride, width // self.stride
 
     def read_schedule(self) -> Schedule:
@@ -143,6 +142,10 @@ class Adapter:
     def token_limits(self) -> dict[str, int]:
         """Of each tokenizer that cuts prompts: the tokens that are read, ends included."""
         return {}
+
+    def as_read(self, prompts: list[str]) -> list[str]:
+        """Prompts as the tokenizers get them."""
+        return prompts
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         """Tensors (B, ...) of B prompts, as the pipeline itself makes them."""

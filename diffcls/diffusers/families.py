@@ -8,11 +8,26 @@ from typing import Any
 from ..errors import InputError
 from .adapter import Adapter
 from .dit import DiT
-from .flux import Flux
+from .flux import Flux, Flux2
+from .pixart import PixArt, Sana
+from .qwen_image import QwenImage
+from .reversed_flows import Lumina2, ZImage
 from .sd3 import StableDiffusion3
 from .unet import StableDiffusion, StableDiffusionXL
 
-ADAPTERS: tuple[type[Adapter], ...] = (StableDiffusion, StableDiffusionXL, DiT, StableDiffusion3, Flux)
+ADAPTERS: tuple[type[Adapter], ...] = (
+    StableDiffusion,
+    StableDiffusionXL,
+    DiT,
+    StableDiffusion3,
+    Flux,
+    PixArt,
+    Flux2,
+    Sana,
+    QwenImage,
+    ZImage,
+    Lumina2,
+)
 SLOTS = ("unet", "transformer")
 
 

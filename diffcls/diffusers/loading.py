@@ -38,7 +38,12 @@ def from_components(components: Mapping[str, Any]) -> Any:
     """
     if not all(isinstance(name, str) for name in components):
         raise DTypeError(f"model is {shown(components)}, must be a mapping of component names to components")
-    kind = getattr(diffusers(), find(components).pipeline)
+    adapter = find(components)
+    if adapter.pipeline is None:
+        raise InputError(
+            f"components of {adapter.models} go into several pipelines that encode prompts differently; give the pipeline"
+        )
+    kind = getattr(diffusers(), adapter.pipeline)
     parameters = inspect.signature(kind.__init__).parameters
     unknown = sorted(set(components) - set(parameters))
     if unknown:

@@ -71,25 +71,21 @@ def names(*parts: Any) -> list[str]:
     return [name for name in folders if name not in ("unet", "transformer", "")]
 
 
-def check_channels(adapter: Adapter, channels: int | None) -> None:
-    """The module's input must be latents and nothing else.
+def check_channels(component: str, takes: int, latent: int | None) -> None:
+    """The module's input must be a latent and nothing else.
 
     Raises
     ------
     ValueError
         It has channels for a mask, a picture or a depth map too.
     """
-    takes = int(adapter.config["in_channels"])
-    if channels is None or takes == channels:
+    if latent is None or takes == latent:
         return
-    kinds = {
-        2 * channels + 1: "an inpainting model",
-        channels + 1: "a model of depth maps",
-        2 * channels: "an editing model",
-    }
-    kind = kinds.get(takes, "a model of pictures with something beside them")
+    kinds = {2 * latent + 1: "an inpainting model", latent + 1: "a model of depth maps", 2 * latent: "an editing model"}
+    kind = kinds.get(takes, "a model that takes more than a latent, or a VAE of another model")
     raise InputError(
-        f"{adapter.component} has {takes} input channels, a latent {channels}: {kind} can not be asked about a prompt alone"
+        f"{component} has {takes} input channels and a latent of its VAE has {latent}: {kind}, which can not be asked about a "
+        "prompt alone"
     )
 
 

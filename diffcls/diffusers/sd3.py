@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from . import refusals, text
+from . import text
 from .adapter import FlowAdapter, Kwargs
-from .latents import channels_of
 
 
 class StableDiffusion3(FlowAdapter):
@@ -24,8 +23,6 @@ class StableDiffusion3(FlowAdapter):
     text_parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
 
     def x_start_shape(self) -> tuple[int, int, int]:
-        assert self.encoder is not None
-        refusals.check_channels(self, channels_of(self.encoder.vae))
         shape = super().x_start_shape()
         patch, most = int(self.config["patch_size"]), int(self.config.get("pos_embed_max_size") or 0)
         if most and max(shape[1:]) // patch > most:
@@ -37,7 +34,7 @@ class StableDiffusion3(FlowAdapter):
     def token_limits(self) -> dict[str, int]:
         """CLIP's are not among them where T5 reads the whole prompt: its end still counts."""
         if getattr(self.pipe, "text_encoder_3", None) is not None:
-            return {"tokenizer_3": self.settings.max_sequence_length or 256}
+            return {"tokenizer_3": self.settings.max_sequence_length or text.default_length(self.pipe)}
         return {name: int(self.pipe.tokenizer_max_length) for name in ("tokenizer", "tokenizer_2")}
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:

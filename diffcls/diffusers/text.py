@@ -128,7 +128,7 @@ def check_tokens(adapter: Adapter, prompts: list[str]) -> int:
         if name not in limits:
             continue
         limit = limits[name]
-        for i, ids in enumerate(tokenizer(prompts).input_ids):
+        for i, ids in enumerate(tokenizer(adapter.as_read(prompts)).input_ids):
             kept[i].append(tuple(ids if how == "chunk" else ids[: limit - 1]))  # the last one closes the sequence
             n_windows = max(n_windows, -(-(len(ids) - 2) // (limit - 2)))
             if len(ids) > limit:
@@ -163,6 +163,11 @@ def encode(pipe: Any, prompts: list[str], **wanted: Any) -> tuple[Any, ...]:
             given.setdefault(name, None)
     result: tuple[Any, ...] = pipe.encode_prompt(**{name: value for name, value in given.items() if name in known})
     return result
+
+
+def default_length(pipe: Any) -> int:
+    """Tokens that the pipeline lets a prompt have."""
+    return int(inspect.signature(pipe.encode_prompt).parameters["max_sequence_length"].default)
 
 
 def join(parts: list[Mapping[str, Any]]) -> Conditions:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..errors import InputError
-from . import refusals, text
+from . import text
 from .adapter import Adapter, Kwargs
-from .latents import channels_of
 
 
 class StableDiffusion(Adapter):
@@ -32,11 +31,6 @@ class StableDiffusion(Adapter):
         if config.get("addition_embed_type") not in (None, "text_time"):
             kind = config["addition_embed_type"]
             raise InputError(f"the UNet's addition_embed_type is {kind!r}; known are none and 'text_time' (SDXL)")
-
-    def x_start_shape(self) -> tuple[int, int, int]:
-        assert self.encoder is not None
-        refusals.check_channels(self, channels_of(self.encoder.vae))
-        return super().x_start_shape()
 
     @property
     def granularity(self) -> int:
