@@ -56,14 +56,14 @@ _HOME = {
     "OutOfWorldWarning": "errors",
     "TruncationWarning": "errors",
 }
-_MODULES = ("ablation", "models", "ops", "plotting", "policies", "testing", "weightings")
+_MODULES = ("ablation", "diffusers", "models", "ops", "plotting", "policies", "testing", "weightings")
 _EXTRAS = ("sklearn",)
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import ablation, models, ops, plotting, policies, testing, weightings
+    from . import ablation, diffusers, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser

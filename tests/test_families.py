@@ -167,3 +167,129 @@ def test_the_loop_brings_noised_pictures_to_the_door(saved, name, rng):
     family, denoiser, pipe, _ = saved(name)
     image = rng.integers(0, 256, (21, 30, 3), dtype=np.uint8)
     door.check_loop(denoiser, pipe, family.prompts, image, lambda call: np.asarray(family.x_of(call[family.door])))
+
+
+# ---- mistakes: each is planted into a good adapter, and the check that is named must fail ----
+
+
+def rewritten(**changes):
+    """`arguments` with some of them changed by functions of their value; None leaves one out."""
+
+    def plant(denoiser, patch):
+        real = denoiser.adapter.arguments
+
+        def arguments(x, t, cond):
+            made = real(x, t, cond)
+            for name, change in changes.items():
+                value = made.pop(name)
+                if change is not None:
+                    made[name] = change(value)
+            return made
+
+        patch.setattr(denoiser.adapter, "arguments", arguments)
+
+    return plant
+
+
+def rule(name):
+    return lambda denoiser, patch: patch.setattr(denoiser.adapter.encoder, "rule", name)
+
+
+def unscaled(denoiser, patch):
+    patch.setattr(denoiser.adapter.encoder, "normalise", lambda z: z)
+
+
+def raw_output(denoiser, patch):
+    patch.setattr(denoiser.adapter, "prediction", lambda output, x: output)
+
+
+def turned(denoiser, patch):
+    real = denoiser.adapter.prediction
+    patch.setattr(denoiser.adapter, "prediction", lambda output, x: -real(output, x))
+
+
+def asked_for(prediction_type):
+    def plant(denoiser, patch):
+        p, q = denoiser.schedule.target(prediction_type)
+        patch.setattr(denoiser, "p", p)
+        patch.setattr(denoiser, "q", q)
+
+    return plant
+
+
+def scheduled(schedule):
+    def plant(denoiser, patch):
+        patch.setattr(denoiser, "schedule", schedule)
+
+    return plant
+
+
+def a_thousandth(t):
+    return t / 1000
+
+
+def a_thousandfold(t):
+    return t * 1000
+
+
+def everything_read(mask):
+    return torch.ones_like(mask)
+
+
+MISTAKES = {
+    "scaling left out": ("latents", ("sd", "sd_v", "sdxl", "dit", "pixart", "sana", "sd3", "flux"), unscaled),
+    "shift left out": ("latents", ("sd3", "flux", "lumina2", "z_image"), rule("scaling")),
+    "moments left out": ("latents", ("qwen_image",), unscaled),
+    "batch norm left out": ("latents", ("flux2_klein",), unscaled),
+    "time of 0 to 1": ("door", ("sd3",), rewritten(timestep=a_thousandth)),
+    "time of 0 to 1000": ("door", ("flux", "flux2_klein", "qwen_image", "lumina2"), rewritten(timestep=a_thousandfold)),
+    "time not scaled": ("door", ("sana",), rewritten(timestep=lambda t: t * 2)),
+    "time one row off": ("door", ("sd", "dit", "pixart"), rewritten(timestep=lambda t: t + 1)),
+    "time not turned": ("door", ("lumina2",), rewritten(timestep=lambda t: 1 - t)),
+    "time of Z-Image not turned": ("door", ("z_image",), rewritten(t=lambda t: 1 - t)),
+    "sign not turned": ("door", ("lumina2", "z_image"), turned),
+    "mask ignored": ("door", ("pixart", "sana", "lumina2"), rewritten(encoder_attention_mask=everything_read)),
+    "mask left out": ("door", ("pixart", "sana"), rewritten(encoder_attention_mask=None)),
+    "mask of Qwen-Image ignored": ("door", ("qwen_image",), rewritten(encoder_hidden_states_mask=everything_read)),
+    "padding read": ("door", ("z_image",), rewritten(cap_feats=lambda rows: [torch.cat([row, row[-1:]]) for row in rows])),
+    "eps for v": ("schedule", ("sd_v",), asked_for("epsilon")),
+    "v for eps": ("schedule", ("sd", "sdxl", "dit", "pixart"), asked_for("v_prediction")),
+    "eps for a flow": ("schedule", ("sd3", "flux", "sana", "qwen_image", "z_image", "lumina2"), asked_for("epsilon")),
+    "another schedule": ("schedule", ("sd", "sdxl"), scheduled(diffcls.Schedule.linear())),
+    "learned variance kept": ("door", ("dit", "pixart"), raw_output),
+    "pooled vector of another prompt": ("door", ("sd3", "flux"), rewritten(pooled_projections=lambda x: x.roll(1, 0))),
+    "size conditions left out": ("door", ("sdxl",), rewritten(added_cond_kwargs=lambda d: {**d, "time_ids": 0 * d["time_ids"]})),
+    "another guidance": ("door", ("flux",), rewritten(guidance=lambda g: g + 1)),
+    "packed the other way": ("door", ("flux", "qwen_image"), rewritten(hidden_states=lambda x: x.roll(1, 2))),
+    "rows and columns swapped": ("door", ("flux", "flux2_klein"), rewritten(img_ids=lambda x: x.flip(-1))),
+    "prompts in another order": ("door", ("sd", "sdxl", "sd3"), rewritten(encoder_hidden_states=lambda x: x.flip(0))),
+    "class numbers off by one": ("door", ("dit",), rewritten(class_labels=lambda x: x + 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mistake", "name"), [(m, name) for m, (_, names, _) in MISTAKES.items() for name in names])
+def test_a_planted_mistake_is_caught(saved, rng, monkeypatch, mistake, name):
+    family, denoiser, pipe, seen = saved(name)
+    check, _, plant = MISTAKES[mistake]
+    plant(denoiser, monkeypatch)
+    with pytest.raises((AssertionError, RuntimeError, ValueError)):  # a module may refuse before we compare
+        if check == "door":
+            door.check_door(denoiser, pipe, seen, family.prompts, family.unpack, family.ignore)
+        elif check == "schedule":
+            door.check_schedule(denoiser, pipe, seen, rng, family.pack)
+        else:
+            door.check_latents(denoiser, seen, family.unpack)
+
+
+def test_every_family_has_a_check_and_a_mistake():
+    known = {adapter["adapter"] for adapter in diffcls.diffusers.families()}
+    assert known == set(ADAPTER_OF.values())
+    assert {name for _, names, _ in MISTAKES.values() for name in names} == set(FAMILIES)
+    assert set(ADAPTER_OF) == set(FAMILIES)
+
+
+ADAPTER_OF = {
+    "sd": "StableDiffusion", "sd_v": "StableDiffusion", "sdxl": "StableDiffusionXL", "dit": "DiT", "sd3": "StableDiffusion3",
+    "flux": "Flux", "pixart": "PixArt", "sana": "Sana", "lumina2": "Lumina2", "z_image": "ZImage",
+    "qwen_image": "QwenImage", "flux2_klein": "Flux2",
+}  # fmt: skip
