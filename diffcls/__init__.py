@@ -39,6 +39,7 @@ _HOME = {
     "risk_coverage_curve": "selective",
     "RiskCoverageCurve": "selective",
     "load": "models.registry",
+    "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
     "DiffclsError": "errors",
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from .fitted_weighting import Weighting, fit_weighting
+    from .k_diffusion import k_denoiser
     from .models.registry import load
     from .policies import Fixed, Race, Staged
     from .profile import Profile

@@ -13,6 +13,7 @@ method's side: latents from the VAE's mean, the schedule that training saw, prom
 from __future__ import annotations
 
 from .denoiser import DiffusersDenoiser, load_diffusers
+from .dit_checkpoint import load_dit
 from .families import families
 
-__all__ = ["DiffusersDenoiser", "families", "load_diffusers"]
+__all__ = ["DiffusersDenoiser", "families", "load_diffusers", "load_dit"]

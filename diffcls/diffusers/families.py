@@ -14,6 +14,7 @@ from .qwen_image import QwenImage
 from .reversed_flows import Lumina2, ZImage
 from .sd3 import StableDiffusion3
 from .unet import StableDiffusion, StableDiffusionXL
+from .unet2d import PixelUNet
 
 ADAPTERS: tuple[type[Adapter], ...] = (
     StableDiffusion,
@@ -27,6 +28,7 @@ ADAPTERS: tuple[type[Adapter], ...] = (
     QwenImage,
     ZImage,
     Lumina2,
+    PixelUNet,
 )
 SLOTS = ("unet", "transformer")
 
