@@ -110,6 +110,8 @@ class Denoiser:
     preparation: str | None = None
     native: _core.DiT | None = None
     world: World | None = None
+    takes_colours: bool = False
+    """`encode` takes pictures in colour: an array (3, H, W) is none, and three grey ones are hardly meant."""
     facts: Mapping[str, Any] = {}
     """Plain data beside all that which changes a prediction: for run records and fingerprints."""
 

@@ -35,6 +35,20 @@ def split(image: Any) -> tuple[Iterable[Any], bool]:
     raise ShapeError(f"image has shape {array.shape}, must be (H, W), (H, W, C) or a batch of those, C one of 1, 3, 4")
 
 
+def refuse_channels_first(image: Any) -> None:
+    """For models of colour: (C, H, W) could be C grey pictures, and is not.
+
+    Raises
+    ------
+    ValueError
+    """
+    shape = getattr(image, "shape", ())
+    if len(shape) == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS:
+        raise ShapeError(
+            f"image has shape {tuple(shape)}, channels come last: (H, W, C); several grey pictures are given as a list"
+        )
+
+
 def to_grey(image: Any) -> NDArray[np.float32]:
     """One picture as (H, W) float32 in [0, 1].  Colours by luma, transparency over white.
 

@@ -16,7 +16,7 @@ from .arguments import floats, shown
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
-from .images import split
+from .images import refuse_channels_first, split
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
 from .temperature import Calibration
@@ -50,6 +50,8 @@ def _is_float32(dtype: Any) -> bool:
 
 def split_images(images: Any, denoiser: Denoiser) -> tuple[list[Any], bool]:
     """What a caller gave as `images`, one by one, and whether it was a single one."""
+    if denoiser.takes_colours:
+        refuse_channels_first(images)
     items, is_one = split(images) if denoiser.encode else _split_x_start(images, denoiser.shape)
     return list(items), is_one
 

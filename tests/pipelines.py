@@ -221,11 +221,9 @@ def sd3():
     )
 
 
-def flux():
-    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer()
-    transformer = FluxTransformer2DModel(
+def flux_transformer(**config):
+    made = FluxTransformer2DModel(
         patch_size=1,
-        in_channels=16,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,
@@ -234,7 +232,13 @@ def flux():
         pooled_projection_dim=8,
         guidance_embeds=True,
         axes_dims_rope=(4, 4, 8),
+        **{"in_channels": 16, **config},
     )
+    return randomise(made, 7)
+
+
+def flux():
+    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer()
     return FluxPipeline(
         scheduler=flow(use_dynamic_shifting=True),
         vae=vae(scaling_factor=0.3611, shift_factor=0.1159),
@@ -242,7 +246,7 @@ def flux():
         tokenizer=tokenizer,
         text_encoder_2=t5_encoder(tokenizer_2, width=12),
         tokenizer_2=tokenizer_2,
-        transformer=randomise(transformer, 7),
+        transformer=flux_transformer(),
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..arguments import shown
 from ..denoiser import Denoiser, _evaluating, _torch_dtype
 from ..errors import DeviceError, DTypeError, InputError
-from . import loading
+from . import loading, refusals
 from .adapter import Adapter
 from .families import find, half_of
 from .pictures import prepare
@@ -153,6 +153,7 @@ class DiffusersDenoiser(Denoiser):
         pipe, settings = adapter.pipe, adapter.settings
         self.adapter, self.pipe = adapter, pipe
         place = pipe._execution_device
+        refusals.check_devices(pipe, place)
         is_text = adapter.class_names is None
         super().__init__(
             self._predict,
@@ -170,6 +171,7 @@ class DiffusersDenoiser(Denoiser):
         self.preprocess = settings.preprocess or adapter.preprocess
         self.preparation = self.preprocess if isinstance(self.preprocess, str) else "given"
         self.digest = digest_of(pipe)
+        self.takes_colours = adapter.picture_channels == 3
         self.facts = {
             **adapter.facts,
             "long_prompts": settings.long_prompts,

@@ -144,12 +144,13 @@ def load_lora(pipe: Any, lora: Any) -> None:
         if isinstance(lora, (str, os.PathLike)):
             path = Path(lora)
             where: Any = str(path.parent) if path.is_file() else os.fspath(lora)
-            named = {"weight_name": path.name} if path.is_file() else {}
-            pipe.load_lora_weights(where, use_safetensors=True, **named)
+            single = {"weight_name": path.name} if path.is_file() else {}
+            pipe.load_lora_weights(where, use_safetensors=True, **single)
         else:
             pipe.load_lora_weights(lora)
     except ImportError as error:
         raise MissingExtraError(f"a LoRA needs peft: pip install peft ({error})") from None
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         said = " ".join(str(error).split())[:300]
-        raise InputError(f"lora {shown(lora)} can not be loaded ({said})") from error
+        named = os.fspath(lora) if isinstance(lora, (str, os.PathLike)) else shown(lora)
+        raise InputError(f"lora {named} can not be loaded ({said})") from error

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -87,6 +87,28 @@ def check_channels(component: str, takes: int, latent: int | None) -> None:
         f"{component} has {takes} input channels and a latent of its VAE has {latent}: {kind}, which can not be asked about a "
         "prompt alone"
     )
+
+
+def check_devices(pipe: Any, place: Any) -> None:
+    """
+    Raises
+    ------
+    RuntimeError
+        A module is elsewhere, and nothing brings it when it is called.
+    """
+    import torch
+
+    for name, module in pipe.components.items():
+        if not isinstance(module, torch.nn.Module) or any(hasattr(module, mark) for mark in _MOVED_BY_HOOKS):
+            continue
+        here = next((parameter.device for parameter in module.parameters()), place)
+        if here != torch.device(place):
+            raise DeviceError(
+                f"the pipeline's {name} is on {here} and the pipeline on {place}; move it as a whole, pipe.to(...)"
+            )
+
+
+_MOVED_BY_HOOKS = ("_hf_hook", "hf_device_map", "_diffusers_hook")
 
 
 def check_prediction(adapter: Adapter) -> None:
