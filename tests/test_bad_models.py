@@ -61,13 +61,9 @@ def test_an_inpainting_unet():
 
 
 def test_a_flux_model_that_edits():
-    pipe = pipelines.flux()
-    wide = diffusers.FluxTransformer2DModel.from_config(
-        {**pipe.transformer.config, "in_channels": 96, "out_channels": 16}
-    )
-    refused(
-        "takes 96 channels and gives 16: an editing or inpainting model", parts(pipe, transformer=wide), resolution=16
-    )
+    wide = pipelines.flux_transformer(in_channels=96, out_channels=16)
+    said = "takes 96 channels and gives 16: an editing or inpainting model"
+    refused(said, parts(pipelines.flux(), transformer=wide), resolution=16)
 
 
 @pytest.mark.parametrize("name", ["sdxl-turbo", "SDXL-Lightning", "stable-diffusion-v1-5-LCM", "FLUX.1-schnell"])
