@@ -110,6 +110,8 @@ class Denoiser:
     preparation: str | None = None
     native: _core.DiT | None = None
     world: World | None = None
+    versions: Mapping[str, str] = {}
+    """Of the libraries that compute the prediction."""
     takes_colours: bool = False
     """`encode` takes pictures in colour: an array (3, H, W) is none, and three grey ones are hardly meant."""
     facts: Mapping[str, Any] = {}

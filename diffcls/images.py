@@ -42,7 +42,7 @@ def refuse_channels_first(image: Any) -> None:
     ------
     ValueError
     """
-    shape = getattr(image, "shape", ())
+    shape: tuple[int, ...] = getattr(image, "shape", ())
     if len(shape) == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS:
         raise ShapeError(
             f"image has shape {tuple(shape)}, channels come last: (H, W, C); several grey pictures are given as a list"

@@ -98,7 +98,9 @@ def _levels(model: Any, given: ArrayLike | None) -> np.ndarray[Any, np.dtype[np.
         raise InputError(
             "sigmas must be given: the model has none of its own, so it does not tell which noise levels it knows"
         )
-    source = given if given is not None else own.detach().cpu().numpy() if hasattr(own, "detach") else own
+    source: Any = own if given is None else given
+    if hasattr(source, "detach"):
+        source = source.detach().cpu().numpy()
     levels = np.sort(floats("sigmas", source, "an array of noise levels").ravel())
     if not len(levels) or not np.isfinite(levels).all() or levels[0] <= 0.0 or (np.diff(levels) <= 0).any():
         raise InputError("sigmas must be positive and finite, each once")

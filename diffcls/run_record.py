@@ -44,6 +44,6 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "dtype": denoiser.dtype_name,
         "simd": cpu.simd,
         "threads": cpu.n_threads,
-        "versions": versions(),
+        "versions": {**versions(), **denoiser.versions},
         "fingerprint": fingerprint(classifier),
     }

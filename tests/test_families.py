@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -293,3 +295,14 @@ ADAPTER_OF = {
     "flux": "Flux", "pixart": "PixArt", "sana": "Sana", "lumina2": "Lumina2", "z_image": "ZImage",
     "qwen_image": "QwenImage", "flux2_klein": "Flux2",
 }  # fmt: skip
+
+
+def test_the_matrix_in_the_docs_is_the_registry():
+    from diffcls.diffusers.table import markdown
+
+    docs = Path(__file__).resolve().parents[1] / "docs" / "families.md"
+    if not docs.exists():
+        pytest.skip("the tests are not in a whole checkout")
+    text = docs.read_text()
+    assert markdown() in text, "python -m diffcls.diffusers.table > docs/families.md"
+    assert re.search(r"Proven with diffusers \d+\.\d+\.\d+, torch \d", text)

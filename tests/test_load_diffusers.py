@@ -82,6 +82,7 @@ def test_a_folder_classifies_in_one_line(tmp_path, picture):
     assert result.run["model"] == str(tmp_path) and result.run["device"] == "cpu" and len(result.run["weights"]) == 64
     assert result.run["adapter"]["component"] == "UNet2DConditionModel" and result.run["templates"] == "'a {}.'"
     assert result.run["preparation"] == {"name": "paper", "size": (21, 30), "resolution": (16, 16)}
+    assert result.run["versions"]["diffusers"] == diffusers.__version__
     json.dumps(result.to_dict())
 
 

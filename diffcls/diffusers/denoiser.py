@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from .pictures import prepare
 from .settings import Settings
 from .text import PromptEncoder
 
+LIBRARIES = ("diffusers", "torch", "transformers")
 SAMPLED = 64
 """Elements of each tensor that the digest of the weights reads."""
 
@@ -171,6 +174,7 @@ class DiffusersDenoiser(Denoiser):
         self.preprocess = settings.preprocess or adapter.preprocess
         self.preparation = self.preprocess if isinstance(self.preprocess, str) else "given"
         self.digest = digest_of(pipe)
+        self.versions = {name: version(name) for name in LIBRARIES if find_spec(name) is not None}
         self.takes_colours = adapter.picture_channels == 3
         self.facts = {
             **adapter.facts,

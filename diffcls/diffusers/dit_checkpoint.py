@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -63,11 +64,10 @@ def load_dit(
     """
     import torch
 
-    from ..models.torch_dit import Config, DiT
-
+    original = importlib.import_module("diffcls.models.torch_dit")  # needs PyTorch at its import
     state = _read(path)
     config = _config(state, n_classes, num_heads)
-    model = DiT(Config(**config))
+    model = original.DiT(original.Config(**config))
     table = "y_embedder.embedding_table.weight"
     try:
         model.load_state_dict({**state, table: state[table][:n_classes]})
