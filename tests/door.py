@@ -104,17 +104,15 @@ def conditions(denoiser, prompts):
     return denoiser.with_prompts(prompts).conditions
 
 
-def check_door(denoiser, pipe, seen, prompts, unpack=lambda x: x, ignore=()):
+def check_door(denoiser, seen, prompts, x_of, unpack=lambda x: x):
     """The denoiser's module is handed what the pipeline hands it, and the answer is what the pipeline's scheduler gets."""
     cond = conditions(denoiser, prompts)
     assert len(seen.steps) == len(seen.door) > 0
-    for theirs, ((output, t, sample), _) in zip(seen.door, seen.steps, strict=True):
+    for theirs, ((output, t, _), _) in zip(seen.door, seen.steps, strict=True):
         ours = []
-        x = unpack(sample.float())
+        x = x_of(theirs)
         with planted(denoiser.module, ours):
             prediction = denoiser.predict(x, t.expand(len(x)), cond)
-        for key in ignore:
-            ours[0].pop(key, None), theirs.pop(key, None)
         same(ours[0], theirs, denoiser.adapter.component)
         same(prediction, unpack(output.float()), "prediction")
 

@@ -14,6 +14,8 @@ from diffusers import (
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    EDMEulerScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -150,6 +152,28 @@ def sd_v():
     return sd("v_prediction")
 
 
+def sd_euler():
+    """A sampler of x_start + sigma eps, which scales what the module is fed."""
+    pipe = sd()
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="linspace")
+    return pipe
+
+
+def sd_zero_snr():
+    """v-prediction with a last row of pure noise (Lin et al., 2023)."""
+    pipe = sd_v()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+    return pipe
+
+
+def sdxl_edm():
+    """As Playground 2.5: EDM's scheduler and a VAE with moments."""
+    pipe = sdxl()
+    moments = {"latents_mean": [-1.6, 1.1, 0.5, 0.2], "latents_std": [8.4, 5.0, 5.3, 4.1]}
+    pipe.register_modules(scheduler=EDMEulerScheduler(), vae=vae(scaling_factor=0.5, **moments))
+    return pipe
+
+
 def sdxl():
     tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer()
     return StableDiffusionXLPipeline(
@@ -221,6 +245,12 @@ def sd3():
     )
 
 
+def sd3_without_t5():
+    pipe = sd3()
+    pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
+    return pipe
+
+
 def flux_transformer(**config):
     made = FluxTransformer2DModel(
         patch_size=1,
@@ -250,4 +280,15 @@ def flux():
     )
 
 
-FAMILIES = {"sd": sd, "sd_v": sd_v, "sdxl": sdxl, "dit": dit, "sd3": sd3, "flux": flux}
+FAMILIES = {
+    "sd": sd,
+    "sd_v": sd_v,
+    "sd_euler": sd_euler,
+    "sd_zero_snr": sd_zero_snr,
+    "sdxl_edm": sdxl_edm,
+    "sd3_without_t5": sd3_without_t5,
+    "sdxl": sdxl,
+    "dit": dit,
+    "sd3": sd3,
+    "flux": flux,
+}

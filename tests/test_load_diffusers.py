@@ -125,7 +125,7 @@ def test_the_run_knows_what_changes_an_error():
 
     same = parts()
     assert parts() == same and parts(load_diffusers(pipe)) == same
-    assert parts(templates="a photo of {}")["prompts"] != same["prompts"]
+    assert parts(templates="the {}")["prompts"] != same["prompts"]
     assert parts(load_diffusers(pipe, long_prompts="chunk"))["adapter"] != same["adapter"]
     with torch.no_grad():
         pipe.unet.conv_in.bias.add_(0.1)
