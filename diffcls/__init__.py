@@ -25,6 +25,7 @@ _HOME = {
     "PublishedProtocol": "protocols",
     "Result": "result",
     "Results": "result",
+    "Shortlist": "shortlist",
     "Profile": "profile",
     "calibrate": "profiling",
     "Audit": "audit",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from .result import Result, Results
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
+    from .shortlist import Shortlist
     from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads

@@ -19,6 +19,7 @@ from .fitted_weighting import Weighting
 from .images import refuse_channels_first, split
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .shortlist import Shortlist
 from .temperature import Calibration
 from .weightings import named
 
@@ -88,6 +89,12 @@ def check_seed(seed: Any) -> int:
     if not 0 <= int(seed) < 2**64:
         raise InputError(f"seed is {seed}, must be 0 to 2**64 - 1")
     return int(seed)
+
+
+def check_shortlist(shortlist: Any) -> Shortlist | None:
+    if shortlist is not None and not isinstance(shortlist, Shortlist):
+        raise DTypeError(f"shortlist is {shown(shortlist)}, must be a diffcls.Shortlist(scorer, k)")
+    return shortlist
 
 
 def check_batch_size(batch_size: Any) -> int:

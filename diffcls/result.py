@@ -126,7 +126,7 @@ class Result:
         one to the results of the race, where its probabilities matter.
         """
         fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))
-        if fitted is None:
+        if fitted is None or "shortlist" in self.run:  # a loss among k classes, by another number of trials
             return False
         if fitted.get("source") == "model":
             return bool(policy and policy["name"] == "Fixed" and policy["n_samples"] >= MODEL_TRIALS)
