@@ -6,25 +6,34 @@ latents with a scale and a shift that are not 1 and 0, learned variances, packed
 
 from __future__ import annotations
 
+import json
 import string
+import tempfile
+from pathlib import Path
 
 import torch
+import transformers
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -35,6 +44,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
+TRANSFORMERS = int(transformers.__version__.split(".")[0])
 CHARACTERS = string.ascii_lowercase + string.digits + ".,:'!?-<>|_/\""
 
 
@@ -52,7 +62,14 @@ def randomise(module, seed):
 def clip_tokenizer(length=16):
     ends = ["<|startoftext|>", "<|endoftext|>"]
     words = [*CHARACTERS, *(c + "</w>" for c in CHARACTERS), *ends]
-    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=length)
+    vocab = {word: i for i, word in enumerate(words)}
+    if TRANSFORMERS >= 5:
+        return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=length)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        files[0].write_text(json.dumps(vocab))
+        files[1].write_text("#version: 0.2\n")
+        return CLIPTokenizer(*map(str, files), model_max_length=length)
 
 
 def clip_encoder(tokenizer, width=8, seed=0, projection=False, layers=2):
@@ -74,7 +91,12 @@ def clip_encoder(tokenizer, width=8, seed=0, projection=False, layers=2):
 
 def t5_tokenizer(length=24):
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *((c, -3.0) for c in CHARACTERS)]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=length)
+    if TRANSFORMERS >= 5:
+        return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=length)
+    backend = Tokenizer(models.Unigram(pieces, unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return T5TokenizerFast(tokenizer_object=backend, extra_ids=0, model_max_length=length)
 
 
 def t5_encoder(tokenizer, width=8, seed=0):
@@ -280,7 +302,29 @@ def flux():
     )
 
 
+def pixart(sample_size=8, use_additional_conditions=False, kind=PixArtSigmaPipeline):
+    tokenizer = t5_tokenizer()
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=3, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, cross_attention_dim=24,
+        sample_size=sample_size, patch_size=2, caption_channels=12, use_additional_conditions=use_additional_conditions,
+    )  # fmt: skip
+    return kind(
+        tokenizer=tokenizer,
+        text_encoder=t5_encoder(tokenizer, width=12),
+        vae=vae(scaling_factor=0.13025),
+        transformer=randomise(transformer, 8),
+        scheduler=DPMSolverMultistepScheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02, solver_order=1),
+    )
+
+
+def pixart_alpha():
+    """At 1024 pixels, the only size whose module embeds the picture's size; its latent has 128 places a side."""
+    return pixart(128, True, PixArtAlphaPipeline)
+
+
 FAMILIES = {
+    "pixart": pixart,
+    "pixart_alpha": pixart_alpha,
     "sd": sd,
     "sd_v": sd_v,
     "sd_euler": sd_euler,

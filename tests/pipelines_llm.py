@@ -1,4 +1,4 @@
-"""Tiny pipelines whose prompts a language model reads: PixArt, Sana, FLUX.2, Qwen-Image, Z-Image, Lumina 2."""
+"""Tiny pipelines whose prompts a language model reads: Sana, FLUX.2, Qwen-Image, Z-Image, Lumina 2.  Needs transformers 5."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from diffusers import (
     Flux2Transformer2DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
-    PixArtAlphaPipeline,
-    PixArtSigmaPipeline,
-    PixArtTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
@@ -23,7 +20,7 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from pipelines import CHARACTERS, flow, randomise, t5_encoder, t5_tokenizer, vae
+from pipelines import CHARACTERS, flow, randomise, vae
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     Gemma2Config,
@@ -65,26 +62,6 @@ def qwen3(tokenizer, kind=Qwen3Model, layers=3, width=16):
         num_key_value_heads=1, head_dim=8, max_position_embeddings=512,
     )  # fmt: skip
     return randomise(kind(config), 21)
-
-
-def pixart(sample_size=8, use_additional_conditions=False, kind=PixArtSigmaPipeline):
-    tokenizer = t5_tokenizer()
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=3, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, cross_attention_dim=24,
-        sample_size=sample_size, patch_size=2, caption_channels=12, use_additional_conditions=use_additional_conditions,
-    )  # fmt: skip
-    return kind(
-        tokenizer=tokenizer,
-        text_encoder=t5_encoder(tokenizer, width=12),
-        vae=vae(scaling_factor=0.13025),
-        transformer=randomise(transformer, 8),
-        scheduler=DPMSolverMultistepScheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02, solver_order=1),
-    )
-
-
-def pixart_alpha():
-    """At 1024 pixels, the only size whose module embeds the picture's size; its latent has 128 places a side."""
-    return pixart(128, True, PixArtAlphaPipeline)
 
 
 def sana():
@@ -217,11 +194,9 @@ def lumina2():
 
 
 FAMILIES = {
-    "pixart": pixart,
     "sana": sana,
     "flux2_klein": flux2_klein,
     "flux2": flux2,
-    "pixart_alpha": pixart_alpha,
     "qwen_image": qwen_image,
     "z_image": z_image,
     "lumina2": lumina2,

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("diffusers")
+diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import door  # noqa: E402
 import pipelines  # noqa: E402
-import pipelines_llm  # noqa: E402
 from diffusers import FluxPipeline  # noqa: E402
 
 import diffcls  # noqa: E402
@@ -57,7 +56,8 @@ def pack(x):
 
 
 def unpack(x):
-    return FluxPipeline._unpack_latents(x, 16, 16, 2)
+    scale = 2 if tuple(map(int, diffusers.__version__.split(".")[:2])) > (0, 30) else 4  # it counted the packing in
+    return FluxPipeline._unpack_latents(x, 16, 16, scale)
 
 
 FAMILIES = {
@@ -143,11 +143,15 @@ FAMILIES = {
 }
 
 
-MAKERS = {**pipelines.FAMILIES, **pipelines_llm.FAMILIES}
+MAKERS = dict(pipelines.FAMILIES)
+if pipelines.TRANSFORMERS >= 5:
+    import pipelines_llm
+
+    MAKERS |= pipelines_llm.FAMILIES
 
 
 def with_check(check):
-    return [name for name, family in FAMILIES.items() if check in family.checks.split()]
+    return [name for name, family in FAMILIES.items() if check in family.checks.split() and name in MAKERS]
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +171,8 @@ def saved(tmp_path_factory):
             if family.saved:
                 pipe.save_pretrained(folder)
             denoiser = diffcls.load(folder if family.saved else pipe, **family.options)
-            denoiser.pipe.vae_scale_factor = 2  # Lumina's pipeline has its own VAE's written in
+            if name == "lumina2":
+                denoiser.pipe.vae_scale_factor = 2  # its pipeline has its own VAE's written in
             seen = door.record(
                 denoiser.pipe, family.slot, **deepcopy(family.call)
             )  # one pipeline writes into its prompts
@@ -301,7 +306,9 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("mistake", "name"), [(m, name) for m, (_, names, _) in MISTAKES.items() for name in names])
+@pytest.mark.parametrize(
+    ("mistake", "name"), [(m, name) for m, (_, names, _) in MISTAKES.items() for name in names if name in MAKERS]
+)
 def test_a_planted_mistake_is_caught(saved, rng, monkeypatch, mistake, name):
     family, denoiser, pipe, seen = saved(name)
     check, _, plant = MISTAKES[mistake]

@@ -29,6 +29,7 @@ class Flux(FlowAdapter):
 
     def check(self) -> None:
         self._ids: dict[Any, Any] = {}
+        self._ids_have_rows = False  # one set of positions a row, as diffusers 0.30 wants them
 
     @property
     def latent_channels(self) -> int:
@@ -59,11 +60,14 @@ class Flux(FlowAdapter):
         return {"tokenizer_2": self.settings.max_sequence_length or text.default_length(self.pipe)}
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        states, pooled, _ = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, pooled, ids = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        self._ids_have_rows = ids.ndim == 3
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:
         img_ids, txt_ids = self._positions(x, cond["encoder_hidden_states"].shape[1])
+        if self._ids_have_rows:
+            img_ids, txt_ids = (ids.expand(len(x), -1, -1) for ids in (img_ids, txt_ids))
         arguments = {"hidden_states": pack(x), "timestep": t / 1000, "img_ids": img_ids, "txt_ids": txt_ids, **cond}
         if self.config.get("guidance_embeds"):
             arguments["guidance"] = t.new_full((len(t),), self.settings.guidance)

@@ -14,6 +14,8 @@ from ..arguments import shown
 from ..errors import DTypeError, InputError, MissingExtraError
 from .families import SLOTS, find
 
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""As diffusers saves it."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -143,9 +145,10 @@ def load_lora(pipe: Any, lora: Any) -> None:
     try:
         if isinstance(lora, (str, os.PathLike)):
             path = Path(lora)
-            where: Any = str(path.parent) if path.is_file() else os.fspath(lora)
-            single = {"weight_name": path.name} if path.is_file() else {}
-            pipe.load_lora_weights(where, use_safetensors=True, **single)
+            if path.is_dir() and (path / LORA_FILE).exists():
+                path = path / LORA_FILE
+            where, single = (path.parent, {"weight_name": path.name}) if path.is_file() else (lora, {})
+            pipe.load_lora_weights(os.fspath(where), use_safetensors=True, **single)
         else:
             pipe.load_lora_weights(lora)
     except ImportError as error:

@@ -36,6 +36,9 @@ Each family is built as a tiny pipeline of the real classes with random weights 
 - **mistakes**: scaling or shift left out, wrong time scale or sign, mask ignored, eps for v and their like are planted
   into each adapter, and each is caught.
 
+The families of `tests/pipelines.py` were also held against diffusers 0.30.3 with transformers 4.44.2 and diffusers 0.35.2
+with transformers 4.57.1, by the same tests; those of `tests/pipelines_llm.py` need transformers 5.
+
 What none of this can show: that a published checkpoint's accuracy is the published one. No trained weights were at hand,
 and no GPU: half precision, off-loading and `torch.compile` are tested on a CPU, with small weights.
 """
