@@ -47,7 +47,9 @@ def test_a_pipeline_without_its_text_encoder(missing):
 
 
 def test_a_pipeline_without_a_vae():
-    refused("has no VAE", parts(pipelines.sd(), vae=None))
+    refused(
+        "has no VAE|not given: vae", parts(pipelines.sd(), vae=None)
+    )  # some versions' pipelines want one themselves
 
 
 def test_an_inpainting_unet():
@@ -59,6 +61,9 @@ def test_an_inpainting_unet():
     refused("an editing model", parts(pipelines.sd(), unet=pipelines.unet(in_channels=8)))
 
 
+@pytest.mark.skipif(
+    diffusers.__version__.startswith("0.30."), reason="its FluxTransformer2DModel knows no out_channels"
+)
 def test_a_flux_model_that_edits():
     wide = pipelines.flux_transformer(in_channels=96, out_channels=16)
     said = "takes 96 channels and gives 16: an editing or inpainting model"
@@ -259,7 +264,7 @@ def test_positions_that_the_model_does_not_have():
 def test_mixed_devices():
     pipe = pipelines.sd()
     pipe.vae.to("meta")
-    refused("the pipeline's vae is on meta", pipe, error=diffcls.DeviceError)
+    refused("the pipeline's .* is on (cpu|meta) and the pipeline on (meta|cpu)", pipe, error=diffcls.DeviceError)
 
 
 def test_a_pipeline_is_used_where_it_is(tmp_path):

@@ -56,7 +56,12 @@ def from_components(components: Mapping[str, Any]) -> Any:
             given[name] = None  # what the method needs of these, the adapter asks for by name
     if "requires_safety_checker" in parameters:
         given.setdefault("requires_safety_checker", False)
-    return kind(**given)
+    try:
+        return kind(**given)
+    except (AttributeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        missing = ", ".join(name for name, part in given.items() if part is None)
+        raise InputError(f"the components make no {kind.__name__} ({said}); not given: {missing}") from error
 
 
 def from_name(name: str | os.PathLike[str], dtype: Any, options: Mapping[str, Any]) -> Any:
