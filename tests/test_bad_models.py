@@ -79,6 +79,12 @@ def test_a_model_that_is_named_as_distilled(tmp_path, name):
     assert load_diffusers(folder, allow_distilled=True).n_classes == 0
 
 
+def test_a_distilled_model_in_the_hubs_cache(tmp_path):
+    folder = tmp_path / "models--stabilityai--sdxl-turbo" / "snapshots" / "71153311d3dbb46851df1931d3ca6e939de83304"
+    pipelines.sd().save_pretrained(folder)
+    refused("is named 'sdxl-turbo'", folder)
+
+
 def test_a_model_whose_config_says_that_it_is_distilled():
     refused("time_cond_proj_dim", parts(pipelines.sd(), unet=pipelines.unet(time_cond_proj_dim=8)))
     refused("scheduler is LCMScheduler", parts(pipelines.sd(), scheduler=diffusers.LCMScheduler()))

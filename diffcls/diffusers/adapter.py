@@ -64,6 +64,7 @@ class Adapter:
 
     def __init__(self, pipe: Any, settings: Settings, index: Mapping[str, Any]) -> None:
         self.pipe, self.settings, self.index = pipe, settings, index
+        self.place = pipe._execution_device  # of now: parts may be put elsewhere later
         self.module = getattr(pipe, self.slot)
         self.config: Mapping[str, Any] = self.module.config
         refusals.check(self)

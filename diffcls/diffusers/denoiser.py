@@ -155,8 +155,7 @@ class DiffusersDenoiser(Denoiser):
     def __init__(self, adapter: Adapter, name: str | None = None) -> None:
         pipe, settings = adapter.pipe, adapter.settings
         self.adapter, self.pipe = adapter, pipe
-        place = pipe._execution_device
-        refusals.check_devices(pipe, place)
+        refusals.check_devices(pipe, adapter.place)
         is_text = adapter.class_names is None
         super().__init__(
             self._predict,
@@ -164,10 +163,10 @@ class DiffusersDenoiser(Denoiser):
             schedule=adapter.schedule,
             class_names=adapter.class_names,
             framework="torch",
-            device=place,
+            device=adapter.place,
             dtype=adapter.module.dtype,
             encode=self._encode,
-            encode_prompts=PromptEncoder(adapter, place) if is_text else None,
+            encode_prompts=PromptEncoder(adapter) if is_text else None,
             name=name or getattr(pipe.config, "get", lambda key: None)("_name_or_path") or type(pipe).__name__,
         )
         self.synonyms = adapter.synonyms
@@ -209,12 +208,10 @@ class DiffusersDenoiser(Denoiser):
         """
         import torch
 
-        if device is not None:
-            wanted, here = torch.device(device), torch.device(self.device)
-            if wanted.type != here.type or (wanted.index is not None and wanted.index != (here.index or 0)):
-                raise DeviceError(
-                    f"device is {shown(device)}, and the pipeline is on {here}; move it with pipe.to({shown(device)})"
-                )
+        if device is not None and not refusals.same_device(device, self.device):
+            raise DeviceError(
+                f"device is {shown(device)}, and the pipeline is on {self.device}; move it with pipe.to({shown(device)})"
+            )
         if dtype is not None and _torch_dtype(torch, dtype) != self.dtype:
             raise DTypeError(
                 f"dtype is {shown(dtype)}, and the pipeline's denoiser is {self.dtype}; convert it with pipe.to(...)"

@@ -60,7 +60,7 @@ class Flux(FlowAdapter):
         return {"tokenizer_2": self.settings.max_sequence_length or text.default_length(self.pipe)}
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        states, pooled, ids = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, pooled, ids = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         self._ids_have_rows = ids.ndim == 3
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
@@ -133,7 +133,7 @@ class Flux2(FlowAdapter):
         return self.shape[1] * self.shape[2]
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        states, _ = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, _ = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         return {"encoder_hidden_states": states}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:

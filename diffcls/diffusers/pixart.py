@@ -37,7 +37,7 @@ class PixArt(Adapter):
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         given = {"max_sequence_length": self.settings.max_sequence_length, "clean_caption": False}
-        states, mask, _, _ = text.encode(self.pipe, prompts, **given)
+        states, mask, _, _ = text.encode(self, prompts, **given)
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:
@@ -80,7 +80,7 @@ class Sana(FlowAdapter):
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         instruction = inspect.signature(type(self.pipe).__call__).parameters["complex_human_instruction"].default
         states, mask, _, _ = text.encode(
-            self.pipe,
+            self,
             prompts,
             clean_caption=False,
             max_sequence_length=self.settings.max_sequence_length,

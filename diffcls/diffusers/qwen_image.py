@@ -46,7 +46,7 @@ class QwenImage(FlowAdapter):
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         import torch
 
-        states, mask = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, mask = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         if mask is None:  # the pipeline's way of saying that nothing is padded
             mask = torch.ones(states.shape[:2], dtype=torch.int64, device=states.device)
         return {"encoder_hidden_states": states, "encoder_hidden_states_mask": mask}

@@ -65,10 +65,16 @@ def _refuse_distilled(adapter: Adapter) -> None:
 
 
 def names(*parts: Any) -> list[str]:
-    """Last part of the hub ids or folders that these came from."""
+    """Last part of the hub ids or folders that these came from; in the hub's cache a folder is named by its commit."""
     told = (getattr(getattr(part, "config", None), "get", lambda key: None)("_name_or_path") for part in parts)
-    folders = (os.path.basename(str(name).rstrip("/")) for name in told if name)
-    return [name for name in folders if name not in ("unet", "transformer", "")]
+    found = []
+    for name in told:
+        steps = [step for step in str(name or "").replace(os.sep, "/").split("/") if step]
+        if "snapshots" in steps[1:]:
+            steps = steps[: steps.index("snapshots")]
+        if steps and steps[-1] not in ("unet", "transformer"):
+            found.append(steps[-1].split("--")[-1])
+    return found
 
 
 def check_channels(component: str, takes: int, latent: int | None) -> None:
@@ -102,10 +108,18 @@ def check_devices(pipe: Any, place: Any) -> None:
         if not isinstance(module, torch.nn.Module) or any(hasattr(module, mark) for mark in _MOVED_BY_HOOKS):
             continue
         here = next((parameter.device for parameter in module.parameters()), place)
-        if here != torch.device(place):
+        if not same_device(here, place):
             raise DeviceError(
                 f"the pipeline's {name} is on {here} and the pipeline on {place}; move it as a whole, pipe.to(...)"
             )
+
+
+def same_device(a: Any, b: Any) -> bool:
+    """A device without a number is that one or the first of its kind."""
+    import torch
+
+    one, other = torch.device(a), torch.device(b)
+    return one.type == other.type and (one.index or 0) == (other.index or 0)
 
 
 _MOVED_BY_HOOKS = ("_hf_hook", "hf_device_map", "_diffusers_hook")

@@ -24,7 +24,7 @@ class Lumina2(FlowAdapter):
         return {"tokenizer": self.settings.max_sequence_length or text.default_length(self.pipe)}
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        states, mask, _, _ = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, mask, _, _ = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:
@@ -61,7 +61,7 @@ class ZImage(FlowAdapter):
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        rows, _ = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        rows, _ = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         return {"cap_feats": pad_sequence(rows, batch_first=True), "lengths": torch.tensor([len(row) for row in rows])}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:

@@ -38,7 +38,7 @@ class StableDiffusion3(FlowAdapter):
         return {name: int(self.pipe.tokenizer_max_length) for name in ("tokenizer", "tokenizer_2")}
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        states, _, pooled, _ = text.encode(self.pipe, prompts, max_sequence_length=self.settings.max_sequence_length)
+        states, _, pooled, _ = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)
         return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:

@@ -22,8 +22,8 @@ class PromptEncoder:
     Encoders are where the pipeline has them, or on the CPU between calls ("offload"), or gone after the first ("free").
     """
 
-    def __init__(self, adapter: Adapter, device: Any) -> None:
-        self.adapter, self.device = adapter, device
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter, self.device = adapter, adapter.place
         self.freed = False
         check_encoders(adapter)
         if adapter.settings.text_encoders == "offload":
@@ -148,12 +148,13 @@ def check_tokens(adapter: Adapter, prompts: list[str]) -> int:
     return n_windows if how == "chunk" else 1
 
 
-def encode(pipe: Any, prompts: list[str], **wanted: Any) -> tuple[Any, ...]:
-    """``pipe.encode_prompt`` for prompts alone, without guidance; settings that it does not know are left out."""
+def encode(adapter: Adapter, prompts: list[str], **wanted: Any) -> tuple[Any, ...]:
+    """The pipeline's ``encode_prompt`` for prompts alone, without guidance; settings that it does not know are left out."""
+    pipe = adapter.pipe
     known = inspect.signature(pipe.encode_prompt).parameters
     given = {
         "prompt": list(prompts),
-        "device": pipe._execution_device,
+        "device": adapter.place,
         "num_images_per_prompt": 1,
         "do_classifier_free_guidance": False,
         **{name: value for name, value in wanted.items() if value is not None},

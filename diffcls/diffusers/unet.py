@@ -42,7 +42,7 @@ class StableDiffusion(Adapter):
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         if n_windows == 1:
-            return {"encoder_hidden_states": text.encode(self.pipe, prompts)[0]}
+            return {"encoder_hidden_states": text.encode(self, prompts)[0]}
         outputs = self._windows("", prompts, n_windows)
         return {"encoder_hidden_states": _side_by_side([output[0] for output in outputs], dim=1)}
 
@@ -51,7 +51,7 @@ class StableDiffusion(Adapter):
         pipe = self.pipe
         tokenizer, encoder = getattr(pipe, f"tokenizer{which}"), getattr(pipe, f"text_encoder{which}")
         words = pipe.maybe_convert_prompt(prompts, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else prompts
-        return text.windows(tokenizer, encoder, words, n_windows, pipe._execution_device)
+        return text.windows(tokenizer, encoder, words, n_windows, self.place)
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:
         return {"sample": x, "timestep": t, "encoder_hidden_states": cond["encoder_hidden_states"]}
@@ -75,7 +75,7 @@ class StableDiffusionXL(StableDiffusion):
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         if n_windows == 1:
-            states, _, pooled, _ = text.encode(self.pipe, prompts)
+            states, _, pooled, _ = text.encode(self, prompts)
             return {"encoder_hidden_states": states, "text_embeds": pooled}
         both = [self._windows(which, prompts, n_windows) for which in ("", "_2")]
         states = [_side_by_side([output.hidden_states[-2] for output in outputs], dim=1) for outputs in both]
