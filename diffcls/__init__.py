@@ -25,6 +25,7 @@ _HOME = {
     "PublishedProtocol": "protocols",
     "Result": "result",
     "Results": "result",
+    "Shortlist": "shortlist",
     "Profile": "profile",
     "calibrate": "profiling",
     "Audit": "audit",
@@ -39,6 +40,7 @@ _HOME = {
     "risk_coverage_curve": "selective",
     "RiskCoverageCurve": "selective",
     "load": "models.registry",
+    "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
     "DiffclsError": "errors",
@@ -54,15 +56,16 @@ _HOME = {
     "MissingExtraError": "errors",
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
+    "TruncationWarning": "errors",
 }
-_MODULES = ("ablation", "models", "ops", "plotting", "policies", "testing", "weightings")
+_MODULES = ("ablation", "diffusers", "models", "ops", "plotting", "policies", "testing", "weightings")
 _EXTRAS = ("sklearn",)
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import ablation, models, ops, plotting, policies, testing, weightings
+    from . import ablation, diffusers, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
@@ -78,10 +81,12 @@ if TYPE_CHECKING:
         NonFiniteError,
         OutOfWorldWarning,
         ShapeError,
+        TruncationWarning,
         UnknownClassError,
         WeightsError,
     )
     from .fitted_weighting import Weighting, fit_weighting
+    from .k_diffusion import k_denoiser
     from .models.registry import load
     from .policies import Fixed, Race, Staged
     from .profile import Profile
@@ -92,6 +97,7 @@ if TYPE_CHECKING:
     from .result import Result, Results
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
+    from .shortlist import Shortlist
     from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads

@@ -80,7 +80,7 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
     indices = choose(len(items), max(minimum, math.ceil(share * len(items))), seed)
     chosen = [items[i] for i in indices]
     own = classifier._lowered
-    fast, slow = (_run(classifier, chosen, policy) for policy in (own, Lowered(own.trials, every_trial())))
+    fast, slow = (_run(classifier, chosen, policy) for policy in (None, Lowered(own.trials, every_trial())))
     disagreeing = [i for i, a, b in zip(indices, fast, slow, strict=True) if a.index != b.index]
     return Audit(
         n_images=len(chosen),
@@ -97,8 +97,11 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
     )
 
 
-def _run(classifier: Classifier, items: list[Any], lowered: Lowered) -> list[Result]:
+def _run(classifier: Classifier, items: list[Any], lowered: Lowered | None) -> list[Result]:
+    """Of every class, or as the classifier answers by itself."""
     with open_progress(classifier.progress, len(items) * classifier.max_evals, len(items)) as report:
+        if lowered is None:
+            return list(classifier._answers(items, report))
         return list(classifier._classify(items, lowered, report, keep_errors=False))
 
 

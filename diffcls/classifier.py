@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .audit import Audit, audit
 from .core_types import RaceResult, Trials
 from .errors import DTypeError, InputError, NonFiniteError, ShapeError
 from .fitted_weighting import Weighting
-from .models.registry import load
+from .models.registry import open_model
 from .ops import _to_numpy
 from .options import (
     check_batch_size,
@@ -26,22 +27,26 @@ from .options import (
     check_pool_temperature,
     check_priors,
     check_seed,
+    check_shortlist,
     check_temperature,
     check_weighting,
     split_images,
-    with_device,
 )
 from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
 from .progress import open_progress
-from .prompts import Templates, resolve
+from .prompts import Arms, Templates, resolve
 from .result import Result, Results
 from .run_record import run_record
+from .shortlist import Shortlist, among_all, some_of
 from .tables import ErrorTable
 from .temperature import Calibration
 from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
+UNMEASURED = (
+    "the shortlist's miss rate was not measured (Shortlist.measure): p_disagree is that of the race among its classes"
+)
 IN_FLIGHT = 64
 """Pictures under way at once: enough to fill batches when few classes are left of each."""
 
@@ -65,6 +70,7 @@ def classify(
     dtype: Any = None,
     progress: Progress = None,
     keep_errors: bool = False,
+    shortlist: Shortlist | None = None,
 ) -> Result | Results:
     """Classify one or several pictures with a conditional diffusion model (Li et al., ICCV 2023).
 
@@ -77,8 +83,9 @@ def classify(
         (*shape) or (N, *shape).
     prompts : list of str, mapping of label to str or list of str, or None
         Classes; None: all of the model's own.
-    model : None, str or Denoiser
-        None: the embedded model.
+    model : None, str, path, diffusers pipeline, mapping of components or Denoiser
+        None: the embedded model.  Else the name of an embedded model, or whatever `load` takes: a hub id, a folder in
+        diffusers' layout, a pipeline, its components.
     policy : Race, Staged or Fixed
         None: ``Race()``.
     templates : str with {}, callable, or a list of them
@@ -107,6 +114,8 @@ def classify(
         None: a bar on a terminal or in a notebook when the work is long.
     keep_errors : bool
         Keep every trial's error in the result.
+    shortlist : Shortlist or None
+        Only the classes that it chooses race; the others have no trial, and its miss rate joins `Result.p_disagree`.
 
     Returns
     -------
@@ -130,6 +139,7 @@ def classify(
         dtype=dtype,
         progress=progress,
         keep_errors=keep_errors,
+        shortlist=shortlist,
     )
     return classifier(image)
 
@@ -159,9 +169,13 @@ class Classifier:
         dtype: Any = None,
         progress: Progress = None,
         keep_errors: bool = False,
+        shortlist: Shortlist | None = None,
     ) -> None:
-        self.denoiser = with_device(load(model), device, dtype)
+        self.shortlist = check_shortlist(shortlist)
+        self.denoiser = open_model(model, device, dtype)
         self.arms = resolve(self.denoiser, prompts, templates, pool)
+        if self.denoiser.encode_prompts and self.arms.texts != self.denoiser.class_names:
+            self.denoiser = self.denoiser.with_prompts(self.arms.texts)
         self.classes = self.arms.classes
         self.policy = check_policy(policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
@@ -202,12 +216,12 @@ class Classifier:
         """`Result` of one picture, `Results` of several."""
         items, is_one = split_images(images, self.denoiser)
         with open_progress(self.progress, len(items) * self.max_evals, len(items)) as report:
-            results = list(self._classify(items, self._lowered, report, keep_errors=self.keep_errors))
+            results = list(self._answers(items, report))
         return results[0] if is_one else Results(results, self.classes)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Result]:
         """Results in order, one by one, with many pictures under way; `images` is read only as far as needed."""
-        return self._classify(images, self._lowered, None, keep_errors=self.keep_errors)
+        return self._answers(images, None)
 
     def error_table(
         self,
@@ -322,9 +336,9 @@ class Classifier:
 
     # ---- below the surface -------------------------------------------------------------------------------------------
 
-    def _lower(self, policy: Policy) -> Lowered:
+    def _lower(self, policy: Policy, n_arms: int | None = None) -> Lowered:
         terms = Terms(
-            n_classes=len(self.arms.class_of_arm),
+            n_classes=len(self.arms.class_of_arm) if n_arms is None else n_arms,
             n_timesteps=len(self.denoiser.schedule),
             weighting=self.weighting,
             antithetic=self.noise_name == "antithetic",
@@ -341,9 +355,10 @@ class Classifier:
         *,
         keep_errors: bool = False,
         in_flight: int = IN_FLIGHT,
+        arms: Arms | None = None,
     ) -> _core.Loop:
         """The core's loop for this classifier: for those who feed images themselves."""
-        lowered = lowered or self._lowered
+        lowered, arms = lowered or self._lowered, arms or self.arms
         denoiser = self.denoiser
         return _core.Loop(
             self._entry,
@@ -354,10 +369,10 @@ class Classifier:
             time=denoiser.schedule.time,
             p=denoiser.p,
             q=denoiser.q,
-            n_classes=len(self.classes),
-            class_of_arm=self.arms.class_of_arm,
-            condition_offset=self.arms.offset,
-            conditions=self.arms.conditions,
+            n_classes=len(arms.classes),
+            class_of_arm=arms.class_of_arm,
+            condition_offset=arms.offset,
+            conditions=arms.conditions,
             pool_temperature=self.pool_temperature or 0.0,
             trials=lowered.trials,
             policy=lowered.policy,
@@ -370,6 +385,39 @@ class Classifier:
             progress=report,
             keep_errors=keep_errors,
         )
+
+    def _answers(self, images: Iterable[Any], report: Callable[[int], None] | None) -> Iterator[Result]:
+        """By this classifier's own policy, of its shortlist where it has one."""
+        if self.shortlist is None:
+            yield from self._classify(images, self._lowered, report, keep_errors=self.keep_errors)
+            return
+        done = 0
+        for position, image in enumerate(images):
+            start = done  # of the evaluations reported
+            one = None if report is None else lambda n, start=start: report(start + n)
+            result = self._answer_from(self.shortlist, image, position, one)
+            done += result.n_evals
+            yield result
+
+    def _answer_from(
+        self, shortlist: Shortlist, image: Any, position: int, report: Callable[[int], None] | None
+    ) -> Result:
+        """One picture's race of the classes that are on its list."""
+        chosen = shortlist.choose(image, self.classes)
+        arms, kept = some_of(self.arms, chosen)
+        lowered = self._lower(self.policy, len(kept))
+        keep_errors = self.keep_errors or self.denoiser.world is not None
+        loop = self.make_loop(lowered, report, keep_errors=keep_errors, in_flight=1, arms=arms)
+        x_start, preparation = self._encode(image, position)
+        loop.add(x_start, position)
+        finished = None
+        while finished is None:
+            finished = self._advance(loop, drain=True, classes=arms.classes)
+        race = among_all(finished[1], chosen, kept, self.arms, shortlist.miss_rate)
+        result = answer(self, race, x_start, preparation, lowered.trials, keep_errors=self.keep_errors)
+        told = [] if shortlist.miss_rate is not None or len(chosen) == len(self.classes) else [UNMEASURED]
+        on_list = {**shortlist.to_dict(), "chosen": arms.classes}
+        return replace(result, warnings=[*result.warnings, *told], run={**result.run, "shortlist": on_list})
 
     def _classify(
         self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
@@ -396,11 +444,13 @@ class Classifier:
                 yield done.pop(n_given)
                 n_given += 1
 
-    def _advance(self, loop: _core.Loop, *, drain: bool) -> tuple[int, RaceResult] | None:
+    def _advance(
+        self, loop: _core.Loop, *, drain: bool, classes: list[str] | None = None
+    ) -> tuple[int, RaceResult] | None:
         try:
             return loop.advance(drain=drain)
         except NonFiniteError as error:  # the core knows classes by number only
-            name = self.classes[error.class_index]
+            name = (classes or self.classes)[error.class_index]
             message = f"{self.denoiser.name} predicted NaN or infinity for class {name!r}"
             where = f"at timestep {error.timestep}, noise index {error.noise_index}"
             raise NonFiniteError(f"{message} {where}", error.class_index, error.timestep, error.noise_index) from None

@@ -50,6 +50,9 @@ class Denoiser:
         current one.  dtype: the framework's own or its name, "float16".
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
+    encode_prompts : callable or None
+        A text-to-image model: a list of K prompts to `conditions`.  It has no classes of its own until it is asked for some
+        (`with_prompts`, which a `Classifier` does), so `conditions`, `n_classes` and `class_names` stay away.
     name : str or None
 
     Raises
@@ -72,6 +75,7 @@ class Denoiser:
         device: Any = None,
         dtype: Any = None,
         encode: Callable[[Any], Any] | None = None,
+        encode_prompts: Callable[[list[str]], Conditions] | None = None,
         name: str | None = None,
     ) -> None:
         if not callable(predict):
@@ -84,8 +88,12 @@ class Denoiser:
         prediction_type = _agree(prediction_type, schedule)
         self.prediction_type = prediction_type if isinstance(prediction_type, str) else "(p, q)"
         self.p, self.q = schedule.target(prediction_type)
-        self.conditions = conditions
-        self.n_classes = _count_classes(conditions, n_classes, class_names)
+        self.conditions, self.encode_prompts = conditions, encode_prompts
+        if encode_prompts is None:
+            self.n_classes = _count_classes(conditions, n_classes, class_names)
+        else:
+            _check_open(conditions, n_classes, class_names)
+            self.n_classes, class_names = 0, []
         self.class_names = (
             [str(i) for i in range(self.n_classes)] if class_names is None else [str(c) for c in class_names]
         )
@@ -104,6 +112,12 @@ class Denoiser:
     preparation: str | None = None
     native: _core.DiT | None = None
     world: World | None = None
+    versions: Mapping[str, str] = {}
+    """Of the libraries that compute the prediction."""
+    takes_colours: bool = False
+    """`encode` takes pictures in colour: an array (3, H, W) is none, and three grey ones are hardly meant."""
+    facts: Mapping[str, Any] = {}
+    """Plain data beside all that which changes a prediction: for run records and fingerprints."""
 
     @property
     def target(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -115,9 +129,35 @@ class Denoiser:
         """Of the tensors that `predict` is given."""
         return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
 
+    def with_prompts(self, prompts: Sequence[str]) -> Denoiser:
+        """A text-to-image model with `prompts` as its classes, each encoded once; it shares all else with this one."""
+        if self.encode_prompts is None:
+            raise InputError(f"{self.name} has classes of its own and takes no prompts")
+        copy = self._copy()
+        copy.class_names, copy.n_classes = list(prompts), len(prompts)
+        copy.conditions = self.encode_prompts(list(prompts))
+        if _first_axes(copy.conditions) != {len(prompts)}:
+            raise ShapeError(
+                f"encode_prompts gave conditions of {sorted(_first_axes(copy.conditions))} rows for {len(prompts)} prompts"
+            )
+        return copy
+
+    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
+        """A copy whose `predict` is given tensors of this device and dtype; None: as before."""
+        copy = self._copy()
+        copy.device = self.device if device is None else device
+        copy.dtype = self.dtype if dtype is None else dtype
+        return copy
+
+    def _copy(self) -> Denoiser:
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
     def __repr__(self) -> str:
+        classes = "any prompts" if self.encode_prompts and not self.n_classes else f"{self.n_classes} classes"
         return (
-            f"Denoiser({self.name!r}, shape={self.shape}, {self.n_classes} classes, {self.prediction_type}, "
+            f"Denoiser({self.name!r}, shape={self.shape}, {classes}, {self.prediction_type}, "
             f"{self.framework}, {self.schedule!r})"
         )
 
@@ -180,6 +220,13 @@ def _count_classes(conditions: Conditions, n_classes: int | None, class_names: S
             f"conditions, n_classes and class_names tell of {sorted(told)} classes, must agree on one number above 0"
         )
     return told.pop()
+
+
+def _check_open(*told: object) -> None:
+    if any(value is not None for value in told):
+        raise InputError(
+            "encode_prompts makes classes of prompts: conditions, n_classes and class_names must not be given"
+        )
 
 
 def _check_framework(framework: str | None, predict: Callable[..., Any]) -> str:

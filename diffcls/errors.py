@@ -73,6 +73,10 @@ class OutOfWorldWarning(UserWarning):
     """
 
 
+class TruncationWarning(UserWarning):
+    """A prompt is longer than a text encoder reads: its end is ignored."""
+
+
 def warn_caller(message: str, category: type[Warning]) -> None:
     """`warnings.warn` at the nearest line outside this package, through generators too."""
     level, frame = 2, sys._getframe(1)

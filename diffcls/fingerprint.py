@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ def fingerprint(classifier: Classifier) -> Fingerprint:
         "noise": "counter" if classifier.noise is None else digest(classifier.noise),
         "pool": classifier.pool,
     }
+    if denoiser.encode_prompts:
+        parts["prompts"] = digest(np.array(denoiser.class_names))
+    if denoiser.facts:
+        parts["adapter"] = digest(np.array(json.dumps(dict(denoiser.facts), sort_keys=True)))
     if classifier.pool == "logmeanexp":
         parts["temperature"] = repr(classifier.pool_temperature)
     return parts

@@ -35,6 +35,20 @@ def split(image: Any) -> tuple[Iterable[Any], bool]:
     raise ShapeError(f"image has shape {array.shape}, must be (H, W), (H, W, C) or a batch of those, C one of 1, 3, 4")
 
 
+def refuse_channels_first(image: Any) -> None:
+    """For models of colour: (C, H, W) could be C grey pictures, and is not.
+
+    Raises
+    ------
+    ValueError
+    """
+    shape: tuple[int, ...] = getattr(image, "shape", ())
+    if len(shape) == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS:
+        raise ShapeError(
+            f"image has shape {tuple(shape)}, channels come last: (H, W, C); several grey pictures are given as a list"
+        )
+
+
 def to_grey(image: Any) -> NDArray[np.float32]:
     """One picture as (H, W) float32 in [0, 1].  Colours by luma, transparency over white.
 
@@ -53,6 +67,33 @@ def to_grey(image: Any) -> NDArray[np.float32]:
     if array.ndim != 2:
         raise ShapeError(f"image has shape {array.shape}, must be (H, W) or (H, W, C) with C one of 1, 3, 4")
     return _levels(array)
+
+
+def to_rgb(image: Any) -> NDArray[Any]:
+    """One picture as (H, W, 3): uint8 as it was given in eight bits, else float32 in [0, 1].  Grey is three equal colours,
+    transparency is over white.
+
+    Raises
+    ------
+    ValueError
+        As `to_grey`.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        image = _open(Path(image))
+    if _is_pil(image):
+        image = _pil_to_array(image)
+    array = _to_numpy(image, "image")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in CHANNELS:
+        raise ShapeError(f"image has shape {array.shape}, must be (H, W) or (H, W, C) with C one of 1, 3, 4")
+    opaque = array.shape[-1] < 4 or (array.dtype == np.uint8 and array.size > 0 and bool((array[..., 3] == 255).all()))
+    if array.dtype == np.uint8 and opaque and array.size:
+        return np.ascontiguousarray(np.broadcast_to(array[..., :3], (*array.shape[:2], 3)))
+    levels = _levels(array)
+    if levels.shape[-1] == 4:
+        levels = levels[..., :3] * levels[..., 3:] + (1.0 - levels[..., 3:])
+    return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3)), np.float32)
 
 
 def _levels(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -16,9 +16,10 @@ from .arguments import floats, shown
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
-from .images import split
+from .images import refuse_channels_first, split
 from .ops import _to_numpy
 from .policies import Fixed, Policy, Race, Staged
+from .shortlist import Shortlist
 from .temperature import Calibration
 from .weightings import named
 
@@ -38,11 +39,7 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
         if dtype is not None and not _is_float32(dtype):
             raise DTypeError(f"dtype is {dtype!r}, this model computes in float32")
         return denoiser
-    copy = object.__new__(type(denoiser))
-    copy.__dict__.update(denoiser.__dict__)
-    copy.device = denoiser.device if device is None else device
-    copy.dtype = denoiser.dtype if dtype is None else dtype
-    return copy
+    return denoiser.to(device, dtype)
 
 
 def _is_float32(dtype: Any) -> bool:
@@ -54,6 +51,8 @@ def _is_float32(dtype: Any) -> bool:
 
 def split_images(images: Any, denoiser: Denoiser) -> tuple[list[Any], bool]:
     """What a caller gave as `images`, one by one, and whether it was a single one."""
+    if denoiser.takes_colours:
+        refuse_channels_first(images)
     items, is_one = split(images) if denoiser.encode else _split_x_start(images, denoiser.shape)
     return list(items), is_one
 
@@ -90,6 +89,12 @@ def check_seed(seed: Any) -> int:
     if not 0 <= int(seed) < 2**64:
         raise InputError(f"seed is {seed}, must be 0 to 2**64 - 1")
     return int(seed)
+
+
+def check_shortlist(shortlist: Any) -> Shortlist | None:
+    if shortlist is not None and not isinstance(shortlist, Shortlist):
+        raise DTypeError(f"shortlist is {shown(shortlist)}, must be a diffcls.Shortlist(scorer, k)")
+    return shortlist
 
 
 def check_batch_size(batch_size: Any) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -32,6 +33,11 @@ class Arms:
     """Of each class, templates applied: words, or ids of the model's classes."""
 
     @property
+    def texts(self) -> list[str]:
+        """Of a text-to-image model: the different prompts, in the order of `conditions`."""
+        return list(dict.fromkeys(text for of_class in self.prompts for text in of_class))
+
+    @property
     def cost_of_arm(self) -> NDArray[np.int64]:
         return np.diff(self.offset)
 
@@ -48,12 +54,12 @@ def resolve(denoiser: Denoiser, prompts: Any, templates: Templates, pool: str) -
         raise InputError(f"pool is {pool!r}, must be 'min', 'mean' or 'logmeanexp'")
     listed = _check_templates(templates)
     asked = _by_class(denoiser, prompts)
-    known = _vocabulary(denoiser)
+    look_up = _text_ids() if denoiser.encode_prompts else partial(_look_up, denoiser, _vocabulary(denoiser))
     conditions, resolved = [], []
     for label, words in asked.items():
         variants = [variant for word in words for variant in _apply(listed, word)]
         resolved.append(variants)
-        conditions.append([_look_up(denoiser, known, variant) for variant in variants])
+        conditions.append([look_up(variant) for variant in variants])
         if len(set(conditions[-1])) < len(variants):
             raise InputError(
                 f"two prompts of class {label!r} mean the same class of the model: {', '.join(map(str, words))}"
@@ -105,6 +111,10 @@ def _name(template: Any) -> str:
 
 def _by_class(denoiser: Denoiser, prompts: Any) -> dict[str, list[Any]]:
     """Label to its prompts."""
+    if prompts is None and denoiser.encode_prompts:
+        if not denoiser.class_names:
+            raise InputError(f"prompts is None: {denoiser.name!r} takes any text, so it must be told the classes")
+        prompts = denoiser.class_names
     if prompts is None:
         named = {name: [index] for index, name in enumerate(denoiser.class_names)}
         if len(named) < denoiser.n_classes:
@@ -140,6 +150,8 @@ def _as_list(value: Any) -> list[Any]:
 def _is_id(prompt: Any, denoiser: Denoiser) -> bool:
     if isinstance(prompt, bool) or not isinstance(prompt, (int, np.integer)):
         return False
+    if denoiser.encode_prompts:
+        raise UnknownClassError(f"prompt {prompt!r} is a number, {denoiser.name!r} takes words")
     if not 0 <= prompt < denoiser.n_classes:
         raise UnknownClassError(f"class id {prompt} is not one of the model's, 0 to {denoiser.n_classes - 1}")
     return True
@@ -161,6 +173,20 @@ def _apply(templates: list[Template], word: Any) -> list[Any]:
     if not isinstance(word, str):
         return [word]
     return [template.replace("{}", word) if isinstance(template, str) else template(word) for template in templates]
+
+
+def _text_ids() -> Callable[[Any], int]:
+    """Of a model that takes any prompt: each different text gets the next id, as in `Arms.texts`."""
+    ids: dict[str, int] = {}
+
+    def look_up(text: Any) -> int:
+        if not isinstance(text, str):
+            raise UnknownClassError(
+                f"prompt {text!r} is of type {type(text).__name__}, a text-to-image model takes words"
+            )
+        return ids.setdefault(text, len(ids))
+
+    return look_up
 
 
 def _vocabulary(denoiser: Denoiser) -> dict[str, list[int]]:

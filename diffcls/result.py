@@ -122,7 +122,9 @@ class Result:
         class; it counts with these and no others.
         """
         fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))
-        return fitted is not None and as_json(fitted.get("policy")) in (None, policy)
+        if fitted is None or "shortlist" in self.run:  # a loss among k classes, by another number of trials
+            return False
+        return as_json(fitted.get("policy")) in (None, policy)
 
     def ranking(self) -> NDArray[np.int64]:
         """Class indices, best first: the winner, then by probability; ties in the caller's order."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
     """Plain data, the same for every picture; `Result.run` adds what was done to its own."""
     denoiser, cpu = classifier.denoiser, backend()
+    facts = {"adapter": dict(denoiser.facts)} if denoiser.facts else {}
     return {
+        **facts,
         "model": denoiser.name,
         "weights": denoiser.digest,
         "prediction_type": denoiser.prediction_type,
@@ -38,10 +40,10 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "seed": classifier.seed,
         "preparation": denoiser.preparation,
         "batch_size": classifier.batch_size,
-        "device": "cpu",
+        "device": "cpu" if denoiser.device is None else str(denoiser.device),
         "dtype": denoiser.dtype_name,
         "simd": cpu.simd,
         "threads": cpu.n_threads,
-        "versions": versions(),
+        "versions": {**versions(), **denoiser.versions},
         "fingerprint": fingerprint(classifier),
     }

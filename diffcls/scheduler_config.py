@@ -40,7 +40,7 @@ _BETA_HONOURED = frozenset(
     "timestep_type".split()
 )
 _BETA_REFUSED = {
-    "use_flow_sigmas": "the model is a flow model; use Schedule.flow(n, shift)",
+    "use_flow_sigmas": "only with prediction_type='flow_prediction' is the model a flow model",
     "use_dynamic_shifting": "the model is a flow model; use Schedule.flow(n, shift)",
     "shift_terminal": "the model is a flow model; use Schedule.flow(n, shift)",
 }
@@ -128,6 +128,8 @@ def read_config(config: Any, image_seq_len: int | None = None) -> Facts:
     if image_seq_len is not None and not settings.get("use_dynamic_shifting"):
         raise InputError("image_seq_len is for configs with use_dynamic_shifting, and this config has none")
     if name in _BETA_CLASSES:
+        if settings.get("use_flow_sigmas") and settings.get("prediction_type") == "flow_prediction":
+            return _read_flow_sigmas(name, settings)
         return _read_betas(name, _BETA_CLASSES[name], settings)
     if name in _FLOW_CLASSES:
         return _read_flow(name, settings, image_seq_len)
@@ -302,6 +304,16 @@ def _read_flow(name: str, settings: dict[str, Any], image_seq_len: int | None) -
     u = np.arange(1, n + 1) / n
     s = shift * u / (1.0 + (shift - 1.0) * u)
     return Facts(1.0 - s, s, s * n, False, "flow_prediction")
+
+
+def _read_flow_sigmas(name: str, settings: dict[str, Any]) -> Facts:
+    """Of a class that is defined by betas and asked to sample a flow with its own steps (Sana): no beta is read."""
+    unused = _BETA_HONOURED | _BETA_SAMPLING | {"use_flow_sigmas"}
+    known = _sort_out(
+        name, settings, unused, frozenset(), {k: v for k, v in _BETA_REFUSED.items() if k != "use_flow_sigmas"}
+    )
+    flow = {"num_train_timesteps": known.get("num_train_timesteps"), "shift": known.get("flow_shift")}
+    return _read_flow(name, flow, None)
 
 
 def _dynamic_shift(name: str, known: dict[str, Any], image_seq_len: int | None) -> float:

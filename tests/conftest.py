@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import numpy as np
 import pytest
 from gaussian import GaussianClasses
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any of the hub's libraries is imported: no test asks the network
 
 
 @pytest.fixture

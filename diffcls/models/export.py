@@ -27,7 +27,6 @@ from diffcls.temperature import fit_temperature
 
 from ..images import to_grey
 from ..prepare import prepare
-from ..world import World
 from . import data
 from .fit_world import fit_world
 from .registry import EmbeddedModel

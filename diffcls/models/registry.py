@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .. import _core
 from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
+from ..options import with_device
 from ..prepare import SIZE, Preparation, prepare
 from ..profile import Profile, schedule_fingerprint
 from ..schedule import Schedule
@@ -62,34 +64,69 @@ def _accuracy(measured: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def load(model: Any = None, *, prepare: bool = True) -> Denoiser:
-    """A `Denoiser` from an embedded model's name; a `Denoiser` is returned as it is.
+def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser:
+    """A `Denoiser` from whatever names or holds a model; a `Denoiser` is returned as it is.
 
     Parameters
     ----------
-    model : str, Denoiser or None
-        None: the embedded model.
+    model : None, str, path, diffusers pipeline, mapping of components or Denoiser
+        None: the embedded model.  The name of an embedded model; a hub id ("owner/name"); a local folder in diffusers'
+        layout; a pipeline object; or its components ({"unet": ..., "vae": ..., ...}).
     prepare : bool
-        False: pictures are taken as they are, 28 x 28, a light object on black, and not centred or scaled.
-        The model knows objects that are centred and 26 pixels long: others are warned of.
+        Of an embedded model: False takes pictures as they are, 28 x 28, a light object on black, and does not centre or
+        scale them.  The model knows objects that are centred and 26 pixels long: others are warned of.
+    **options
+        Of a diffusers model: see `diffcls.diffusers.load_diffusers`.
 
     Raises
     ------
     ValueError
-        No model of that name.
+        No such model, one that can not classify (the sentence says why), or an option that is not its.
     """
     if isinstance(model, Denoiser):
+        _refuse_options(options, "a Denoiser is ready")
         return model
     if model is None:
         model = DEFAULT
+    if isinstance(model, (str, os.PathLike)):
+        for folder in folders():
+            path = folder / f"{model}.json"
+            if path.with_suffix(".safetensors").exists() and path.exists():
+                _refuse_options(options, f"{model!r} is an embedded model")
+                return EmbeddedModel(path, prepare=prepare)
+        if not _is_foreign(model):
+            known = ", ".join(entry["name"] for entry in list_models())
+            raise InputError(
+                f"there is no model {str(model)!r}; there are: {known}. A folder in diffusers' layout or a hub id "
+                "('owner/name') may be given too"
+            )
+    elif not isinstance(model, Mapping) and not hasattr(model, "components"):
+        wanted = "a name, a folder, a diffusers pipeline, a mapping of its components or a diffcls.Denoiser"
+        raise DTypeError(f"model is {type(model).__name__}, must be {wanted}")
+    from ..diffusers import load_diffusers
+
+    return load_diffusers(model, **options)
+
+
+def open_model(model: Any, device: Any = None, dtype: Any = None) -> Denoiser:
+    """`load` for a classifier: a foreign model is put where it shall compute, any other is checked against it."""
+    foreign = not (model is None or isinstance(model, Denoiser)) and _is_foreign(model)
+    if foreign:
+        return load(model, device=device, dtype=dtype)
+    return with_device(load(model), device, dtype)
+
+
+def _is_foreign(model: Any) -> bool:
+    """A pipeline, components, a folder, or a name that has the form of a hub id."""
     if not isinstance(model, (str, os.PathLike)):
-        raise DTypeError(f"model is {type(model).__name__}, must be a name or a diffcls.Denoiser")
-    for folder in folders():
-        path = folder / f"{model}.json"
-        if path.with_suffix(".safetensors").exists() and path.exists():
-            return EmbeddedModel(path, prepare=prepare)
-    known = ", ".join(entry["name"] for entry in list_models())
-    raise InputError(f"there is no model {str(model)!r}; there are: {known}")
+        return True
+    parts = str(model).split("/")
+    return Path(model).exists() or os.path.isabs(model) or (len(parts) == 2 and all(parts))
+
+
+def _refuse_options(options: Mapping[str, Any], why: str) -> None:
+    if options:
+        raise InputError(f"{why}, so {', '.join(options)} can not be given")
 
 
 def _read(path: Path) -> dict[str, Any]:

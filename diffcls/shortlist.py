@@ -1,0 +1,166 @@
+"""A shortlist: any quick scorer names k classes, and only these race.
+
+A race spends most of its evaluations on telling the last few classes apart, but with K classes its first round alone costs
+``n_min * K``.  A scorer that sees the picture once (CLIP, SigLIP, a probe, a smaller diffusion model) takes all but k of
+them away.  The answer is then a hybrid classifier's: what the scorer misses, the race can not find.  So the share of
+pictures whose class was not among the k is measured (`Shortlist.measure`) and carried by every result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import arguments
+from .core_types import RaceResult
+from .errors import DTypeError, InputError, ShapeError
+from .intervals import Interval, clopper_pearson
+from .labels import check_labels
+from .prompts import Arms
+
+Scorer = Callable[[Any, list[str]], ArrayLike]
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """The `k` classes that a scorer likes best.
+
+    Parameters
+    ----------
+    scorer : callable, Classifier or transformers pipeline
+        ``scorer(image, classes) -> (K,)``, higher is better, of a picture as the caller gave it; a `Classifier` with the
+        same classes (a smaller model, or the same with a short policy); or a transformers pipeline of the task
+        "zero-shot-image-classification" (CLIP, SigLIP), with its own template.
+    k : int
+        Classes that are kept; ties go to the lowest index.
+    n_images, n_missed : int or None
+        What `measure` counted.
+    """
+
+    scorer: Any
+    k: int
+    n_images: int | None = None
+    n_missed: int | None = None
+
+    def __post_init__(self) -> None:
+        arguments.integer("k", self.k, at_least=1)
+        if not callable(self.scorer):
+            raise DTypeError(f"scorer is {type(self.scorer).__name__}, must be callable as scorer(image, classes)")
+
+    @property
+    def miss_rate(self) -> float | None:
+        """Share of the measured pictures whose class was not among the k; None: not measured."""
+        return None if self.n_images is None or self.n_missed is None else self.n_missed / self.n_images
+
+    @property
+    def interval(self) -> Interval | None:
+        """The miss rate's 95 % interval (Clopper and Pearson)."""
+        return None if self.n_images is None or self.n_missed is None else clopper_pearson(self.n_missed, self.n_images)
+
+    def measure(self, images: Sequence[Any], labels: ArrayLike, *, classes: Sequence[str]) -> Shortlist:
+        """The same shortlist with its miss rate.
+
+        Parameters
+        ----------
+        images : sequence of N pictures
+        labels : (N,) names or positions
+            What must not be missed: true classes; or a classifier's own answers without a shortlist, and then the rate is
+            that of answers which the shortlist would change.
+        classes : sequence of str
+            In the order in which they will be asked.
+
+        Raises
+        ------
+        ValueError
+            No picture, or a label that is no class.
+        """
+        names = [str(name) for name in classes]
+        truth = check_labels(labels, len(images), names)
+        if not len(truth):
+            raise InputError("images is empty; a miss rate needs some")
+        missed = sum(int(label) not in self.choose(image, names) for image, label in zip(images, truth, strict=True))
+        return replace(self, n_images=len(images), n_missed=missed)
+
+    def choose(self, image: Any, classes: list[str]) -> NDArray[np.int64]:
+        """(k,) positions of the classes kept, ascending; all where there are no more."""
+        if self.k >= len(classes):
+            return np.arange(len(classes))
+        best = np.argsort(-self.scores(image, classes), kind="stable")[: self.k]
+        return np.sort(best).astype(np.int64)
+
+    def scores(self, image: Any, classes: list[str]) -> NDArray[np.float64]:
+        """(K,), higher is better.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The scorer gave other than K numbers.
+        """
+        if getattr(self.scorer, "task", None) == "zero-shot-image-classification":
+            told = {entry["label"]: entry["score"] for entry in self.scorer(image, candidate_labels=list(classes))}
+            given: Any = [told[name] for name in classes]
+        elif hasattr(self.scorer, "arms"):  # a Classifier
+            if self.scorer.classes != classes:
+                raise InputError(f"the shortlist's classifier has classes {self.scorer.classes}, must have {classes}")
+            given = self.scorer(image).probabilities
+        else:
+            given = self.scorer(image, list(classes))
+        scores = arguments.floats("the shortlist's scores", given, f"{len(classes)} numbers, one a class")
+        if scores.shape != (len(classes),):
+            raise ShapeError(
+                f"the shortlist's scorer gave shape {scores.shape}, must be ({len(classes)},): one number a class"
+            )
+        if np.isnan(scores).any():
+            raise InputError(f"the shortlist's scorer gave NaN for class {classes[int(np.isnan(scores).argmax())]!r}")
+        return scores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for run records."""
+        name = getattr(self.scorer, "__qualname__", None) or type(self.scorer).__name__
+        measured = {"n_images": self.n_images, "miss_rate": self.miss_rate, "interval": self.interval}
+        return {"scorer": name, "k": self.k, **measured}
+
+
+def some_of(arms: Arms, classes: NDArray[np.int64]) -> tuple[Arms, NDArray[np.int64]]:
+    """The arms of some classes alone, and their positions among all arms."""
+    kept = np.flatnonzero(np.isin(arms.class_of_arm, classes))
+    conditions = [arms.conditions[arms.offset[arm] : arms.offset[arm + 1]] for arm in kept]
+    return (
+        Arms(
+            [arms.classes[i] for i in classes],
+            np.searchsorted(classes, arms.class_of_arm[kept]).astype(np.int64),
+            np.concatenate([[0], np.cumsum([len(ids) for ids in conditions])]).astype(np.int64),
+            np.concatenate(conditions).astype(np.int64),
+            [arms.prompts[i] for i in classes],
+        ),
+        kept,
+    )
+
+
+def among_all(
+    race: RaceResult, classes: NDArray[np.int64], kept: NDArray[np.int64], arms: Arms, miss_rate: float | None
+) -> RaceResult:
+    """A race of some classes, told of all: the others have no trial, and the miss rate joins the chance of another answer."""
+    k = len(arms.classes)
+
+    def spread(values: NDArray[Any], n: int, where: NDArray[np.int64], blank: Any) -> NDArray[Any]:
+        full = np.full((n, *values.shape[1:]), blank, values.dtype)
+        full[where] = values
+        return full
+
+    errors = race["errors"]
+    return {
+        **race,
+        "index": int(classes[race["index"]]),
+        "losses": spread(race["losses"], k, classes, np.nan),
+        "stderr": spread(race["stderr"], k, classes, np.nan),
+        "excess": spread(race["excess"], k, classes, np.nan),
+        "n_trials": spread(race["n_trials"], k, classes, 0),
+        "alive": spread(race["alive"], k, classes, False),
+        "p_disagree": min(1.0, race["p_disagree"] + (miss_rate or 0.0)),
+        "errors": None if errors is None else spread(errors, len(arms.class_of_arm), kept, np.nan),
+    }
