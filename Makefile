@@ -55,7 +55,7 @@ $(VENV)/bin/python:
 	python3 -m venv $(VENV)
 	$(PIP) --upgrade pip
 
-SOURCES := $(shell find csrc diffcls -name '*.[ch]' -o -name '*.py' -o -name '*.json' -o -name '*.safetensors' -o -name '*.npz')
+SOURCES := $(shell find csrc diffcls -name '*.[ch]' -o -name '*.py' -o -name '*.json' -o -name '*.safetensors' -o -name '*.npz' -o -name '*.tsv' -o -name '*.txt')
 
 $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) '.[plot,progress]'

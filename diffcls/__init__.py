@@ -40,6 +40,10 @@ _HOME = {
     "risk_coverage_curve": "selective",
     "RiskCoverageCurve": "selective",
     "load": "models.registry",
+    "evaluate": "evaluation.run",
+    "merge_shards": "evaluation.merging",
+    "Report": "evaluation.report",
+    "Comparison": "evaluation.comparison",
     "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -55,17 +59,20 @@ _HOME = {
     "ImageError": "errors",
     "MissingExtraError": "errors",
     "FingerprintMismatchError": "errors",
+    "StoreError": "errors",
     "OutOfWorldWarning": "errors",
     "TruncationWarning": "errors",
 }
-_MODULES = ("ablation", "diffusers", "models", "ops", "plotting", "policies", "testing", "weightings")
-_EXTRAS = ("sklearn",)
+_MODULES = (
+    "ablation", "datasets", "diffusers", "evaluation", "models", "ops", "plotting", "policies", "testing", "weightings"
+)  # fmt: skip
+_EXTRAS = ("ray", "sklearn")
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import ablation, diffusers, models, ops, plotting, policies, testing, weightings
+    from . import ablation, datasets, diffusers, evaluation, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
@@ -81,10 +88,15 @@ if TYPE_CHECKING:
         NonFiniteError,
         OutOfWorldWarning,
         ShapeError,
+        StoreError,
         TruncationWarning,
         UnknownClassError,
         WeightsError,
     )
+    from .evaluation.comparison import Comparison
+    from .evaluation.merging import merge_shards
+    from .evaluation.report import Report
+    from .evaluation.run import evaluate
     from .fitted_weighting import Weighting, fit_weighting
     from .k_diffusion import k_denoiser
     from .models.registry import load

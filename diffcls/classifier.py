@@ -44,6 +44,9 @@ from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
+Encoded = tuple[NDArray[np.float32], Any]
+"""x_start, and what was done to the picture."""
+
 UNMEASURED = (
     "the shortlist's miss rate was not measured (Shortlist.measure): p_disagree is that of the race among its classes"
 )
@@ -408,7 +411,7 @@ class Classifier:
         lowered = self._lower(self.policy, len(kept))
         keep_errors = self.keep_errors or self.denoiser.world is not None
         loop = self.make_loop(lowered, report, keep_errors=keep_errors, in_flight=1, arms=arms)
-        x_start, preparation = self._encode(image, position)
+        x_start, preparation = self.encode(image, position)
         loop.add(x_start, position)
         finished = None
         while finished is None:
@@ -422,27 +425,53 @@ class Classifier:
     def _classify(
         self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
     ) -> Iterator[Result]:
-        loop = self.make_loop(lowered, report, keep_errors=keep_errors or self.denoiser.world is not None)
-        source, exhausted = iter(images), False
-        encoded: dict[int, tuple[NDArray[np.float32], Any]] = {}
+        encoded = (self.encode(image, position) for position, image in enumerate(images))
+        return self.classify_encoded(encoded, lowered, report, keep_errors=keep_errors)
+
+    def classify_encoded(
+        self,
+        pictures: Iterable[Encoded],
+        lowered: Lowered | None = None,
+        report: Callable[[int], None] | None = None,
+        *,
+        keep_errors: bool = False,
+    ) -> Iterator[Result]:
+        """`stream` of what `encode` gave: for those who look after pictures that can not be read."""
         done: dict[int, Result] = {}
-        n_added = n_given = 0
-        while not exhausted or n_given < n_added:
-            while not exhausted and loop.wants_image():
-                image = next(source, _END)
-                if image is _END:
-                    exhausted = True
-                    break
-                encoded[n_added] = self._encode(image, n_added)
-                loop.add(encoded[n_added][0], n_added)
-                n_added += 1
-            finished = self._advance(loop, drain=exhausted)
-            if finished is not None:
-                tag, race = finished
-                done[tag] = answer(self, race, *encoded.pop(tag), lowered.trials, keep_errors=keep_errors)
+        n_given = 0
+        for number, result in self.as_finished(pictures, lowered, report, keep_errors=keep_errors):
+            done[number] = result
             while n_given in done:
                 yield done.pop(n_given)
                 n_given += 1
+
+    def as_finished(
+        self,
+        pictures: Iterable[Encoded],
+        lowered: Lowered | None = None,
+        report: Callable[[int], None] | None = None,
+        *,
+        keep_errors: bool = False,
+    ) -> Iterator[tuple[int, Result]]:
+        """`classify_encoded` without waiting for a slow picture: (which of `pictures`, its result) as they are finished."""
+        lowered = lowered or self._lowered
+        loop = self.make_loop(lowered, report, keep_errors=keep_errors or self.denoiser.world is not None)
+        source, exhausted = iter(pictures), False
+        encoded: dict[int, Encoded] = {}
+        n_added = 0
+        while not exhausted or encoded:
+            while not exhausted and loop.wants_image():
+                picture = next(source, None)
+                if picture is None:
+                    exhausted = True
+                    break
+                encoded[n_added] = picture
+                loop.add(picture[0], n_added)
+                n_added += 1
+            finished = self._advance(loop, drain=exhausted)
+            if finished is not None:
+                number, race = finished
+                yield number, answer(self, race, *encoded.pop(number), lowered.trials, keep_errors=keep_errors)
 
     def _advance(
         self, loop: _core.Loop, *, drain: bool, classes: list[str] | None = None
@@ -455,8 +484,8 @@ class Classifier:
             where = f"at timestep {error.timestep}, noise index {error.noise_index}"
             raise NonFiniteError(f"{message} {where}", error.class_index, error.timestep, error.noise_index) from None
 
-    def _encode(self, image: Any, position: int) -> tuple[NDArray[np.float32], Any]:
-        """(x_start, what was done to the picture)."""
+    def encode(self, image: Any, position: int = 0) -> Encoded:
+        """(x_start, what was done to the picture); a picture that can not be used is named by its `position`."""
         denoiser, preparation = self.denoiser, None
         if denoiser.encode is not None:
             encoded = denoiser.encode(image)
@@ -466,7 +495,7 @@ class Classifier:
             raise ShapeError(f"image {position} gives x_start of shape {x_start.shape}, must have {denoiser.shape}")
         if x_start.dtype.kind not in "fiu":
             raise DTypeError(f"image {position} is of dtype {x_start.dtype}, must be of real numbers")
-        return np.ascontiguousarray(x_start, np.float32), preparation
-
-
-_END = object()
+        x_start = np.ascontiguousarray(x_start, np.float32)
+        if not np.isfinite(x_start).all():
+            raise InputError(f"image {position} gives x_start with NaN or infinity, must be finite")
+        return x_start, preparation

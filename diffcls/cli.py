@@ -1,4 +1,4 @@
-"""The command line: ``diffcls classify | replay | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
+"""The command line: ``diffcls classify | evaluate | report | replay | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DiffclsError, InputError, OutOfWorldWarning
+from .evaluation.commands import add_commands
 
 if TYPE_CHECKING:
     from .tables import ErrorTable
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--top", type=int, default=3, metavar="K", help="classes to print (default: %(default)s)")
     classify.add_argument("--json", action="store_true", help="print everything as json")
     classify.set_defaults(run=_classify)
+
+    add_commands(commands)
 
     replay = commands.add_parser(
         "replay",

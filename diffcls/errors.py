@@ -66,6 +66,10 @@ class FingerprintMismatchError(DiffclsError, ValueError):
     """Stored results were made with other settings."""
 
 
+class StoreError(DiffclsError, OSError):
+    """A folder of results can not be used: another process has it, it is not writable, the disk is full."""
+
+
 class OutOfWorldWarning(UserWarning):
     """The picture is unlike what the model was trained on.
 

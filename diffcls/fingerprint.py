@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import FingerprintMismatchError
+from .stored import as_json
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -46,6 +49,55 @@ def fingerprint(classifier: Classifier) -> Fingerprint:
     if classifier.pool == "logmeanexp":
         parts["temperature"] = repr(classifier.pool_temperature)
     return parts
+
+
+def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
+    """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
+    of what computes; `further` parts are the caller's.
+
+    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the SHA-256 of that.
+    """
+    denoiser, run = classifier.denoiser, classifier.run
+    parts = {
+        **fingerprint(classifier),
+        **({"noise": classifier.noise_name} if classifier.noise is None else {}),  # a table's trials know their signs
+        "policy": _brief(run["policy"]),
+        "weighting": _brief(run["weighting"]),
+        "priors": _brief(classifier.log_prior),
+        "temperature": repr(classifier.temperature),
+        "calibration": _brief(run["calibration"]),
+    }
+    weights = None if denoiser.digest is not None else _weights_of(denoiser.predict)
+    if weights is not None:
+        parts["model"] = f"{denoiser.name} {weights}"
+    packages = ["diffcls", *(["pillow"] if denoiser.encode is not None else [])]
+    for package in [*packages, *([] if denoiser.framework == "numpy" else [denoiser.framework])]:
+        parts[package] = _version(package)
+    return parts | {name: _brief(value) for name, value in further.items()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _brief(value: Any) -> str:
+    """As json; the end of what is long is known by a digest."""
+    text = value if isinstance(value, str) else json.dumps(as_json(value))
+    return text if len(text) <= 200 else f"{text[:100]}... {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _weights_of(predict: Any) -> str | None:
+    """Of the tensors of a `state_dict`, as NumPy reads their bytes."""
+    if not hasattr(predict, "state_dict"):
+        return None
+    torch, state = sys.modules["torch"], hashlib.sha256()  # whoever has a state_dict of tensors has imported it
+    for name, tensor in sorted(predict.state_dict().items()):
+        state.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()[:16]
 
 
 def digest(*arrays: Any) -> str:

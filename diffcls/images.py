@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,29 +125,57 @@ def _flatten_channels(array: NDArray[np.float32]) -> NDArray[np.float32]:
 # ---- Pillow ----------------------------------------------------------------------------------------------------------
 
 
+def is_picture(image: Any) -> bool:
+    """Of a kind that a picture, or x_start, can be: a path, a picture of Pillow's or an array."""
+    return isinstance(image, (str, os.PathLike)) or _is_pil(image) or hasattr(image, "__dlpack__")
+
+
 def _is_pil(image: Any) -> bool:
     return type(image).__module__.startswith("PIL.")
 
 
-def _open(path: Path) -> Any:
+def _pillow() -> Any:
     try:
-        from PIL import Image
+        import PIL.Image
     except ImportError:
         raise MissingExtraError("reading picture files needs Pillow: pip install 'diffcls[image]'") from None
+    return PIL
+
+
+def _open(path: Path) -> Any:
+    _pillow()  # told first: without it, no path is right
     if not path.exists():
         raise ImageError(f"there is no file {path}")
     if not path.is_file():
         raise ImageError(f"{path} is not a file")
+    return decode(path, str(path))
+
+
+def decode(source: Path | IO[bytes], name: str) -> Any:
+    """The picture of a file, or of what was read from one; `name` is what a message calls it.
+
+    Raises
+    ------
+    ValueError
+        It is none that Pillow reads, is cut short, or has too many pixels.
+    """
+    pillow = _pillow()
+    reader = pillow.Image
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            warnings.simplefilter("error", reader.DecompressionBombWarning)
+            with reader.open(source) as picture:
                 picture.load()
                 return picture
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels, which no real picture needs") from None
+    except (reader.DecompressionBombError, reader.DecompressionBombWarning):
+        raise ImageError(
+            f"{name} has more than {reader.MAX_IMAGE_PIXELS} pixels, which no real picture needs"
+        ) from None
+    except pillow.UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that Pillow reads (its format is not known)") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{path} is not a picture that Pillow reads ({error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name} is not a picture that Pillow reads ({why})") from None
 
 
 def _pil_to_array(picture: Any) -> NDArray[Any]:

@@ -34,8 +34,8 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> Interval:
         raise InputError(f"count is {count} of {n}, must be 0 to {n}, of at least one")
     confidence = arguments.between_0_and_1("confidence", confidence)
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if count == 0 else _bisect(lambda p: _at_least(count, n, p) - tail)
-    high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - _at_least(count + 1, n, p)))
+    low = 0.0 if count == 0 else _bisect(lambda p: binomial_tail(count, n, p) - tail)
+    high = 1.0 if count == n else _bisect(lambda p: tail - (1.0 - binomial_tail(count + 1, n, p)))
     return low, high
 
 
@@ -53,8 +53,8 @@ def interval(values: list[float], confidence_level: float) -> Interval:
     return float(low), float(high)
 
 
-def _at_least(count: int, n: int, p: float) -> float:
-    """P(X >= count) of a binomial X."""
+def binomial_tail(count: int, n: int, p: float) -> float:
+    """P(X >= count) of a binomial X, `n` tosses with chance `p`."""
     k = np.arange(count, n + 1)
     log_factorial: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
     log_choices = log_factorial[n] - log_factorial[k] - log_factorial[n - k]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import MissingExtraError
+from .errors import InputError, MissingExtraError
 from .reliability import ReliabilityCurve, reliability_curve
 from .result import Result
 from .selective import RiskCoverageCurve, risk_coverage_curve
+
+if TYPE_CHECKING:
+    from .evaluation.report import Report
 
 # Okabe and Ito's colours: told apart by the colour-blind and in print
 WINNER, OTHERS, DROPPED = "#0072B2", "#E69F00", "#999999"
@@ -254,6 +257,73 @@ class RiskCoverageDisplay:
         ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)  # above: it hides no point
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+class ReportDisplay:
+    """An evaluation at a glance: confusion, reliability, and how many evaluations images cost.
+
+    Parameters
+    ----------
+    report : Report
+
+    Attributes
+    ----------
+    axes_, figure_ : after `plot`
+    """
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.axes_: Any = None
+        self.figure_: Any = None
+
+    def plot(self, axes: Any = None) -> ReportDisplay:
+        """Draws what the report has: without labels only the evaluations.
+
+        Parameters
+        ----------
+        axes : sequence of three matplotlib axes or None
+            None: a new figure.
+
+        Raises
+        ------
+        ValueError
+            Not three axes.
+        """
+        if axes is None:
+            _, axes = _pyplot().subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+        axes = list(np.ravel(axes))
+        if len(axes) != 3:
+            raise InputError(f"axes has {len(axes)} axes, must have three")
+        if self.report.n_judged:
+            self._draw_confusion(axes[0])
+            ReliabilityDisplay(self.report.reliability()).plot(ax=axes[1])
+        else:
+            for ax in axes[:2]:
+                ax.text(0.5, 0.5, "no labels", ha="center", va="center")
+                ax.set_axis_off()
+        spent = self.report.n_evals[self.report.prediction >= 0]
+        axes[2].hist(spent, bins=50, color=WINNER)
+        if len(spent):
+            axes[2].axvline(spent.mean(), color=OTHERS, label=f"mean {spent.mean():.0f}")
+            axes[2].legend(fontsize=7, frameon=False)
+        axes[2].set(xlabel="denoiser evaluations of an image", ylabel="images")
+        self.axes_, self.figure_ = axes, axes[0].figure
+        return self
+
+    def _draw_confusion(self, ax: Any) -> None:
+        """Shares of each label's images; numbers and names where there is room."""
+        counts, classes = self.report.confusion, self.report.classes
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        if len(classes) <= 20:
+            ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+            ax.set_yticks(range(len(classes)), classes, fontsize=7)
+            for i, j in np.argwhere(counts > 0).tolist():
+                colour = "white" if share[i, j] > 0.5 else "black"
+                ax.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=6, color=colour)
+        low, high = self.report.accuracy_interval
+        ax.set(xlabel="answer", ylabel="label")
+        ax.set_title(f"accuracy {self.report.accuracy:.4f} ({low:.4f} to {high:.4f})", fontsize=9)
 
 
 def _pyplot() -> Any:

@@ -25,8 +25,7 @@ def open_progress(
         return
     if progress is not None and not isinstance(progress, bool):
         raise DTypeError(f"progress is {progress!r}, must be None, True, False or a callable(done, max)")
-    watched = sys.stderr.isatty() or _in_notebook()
-    if progress is False or not watched or (progress is None and max_evals < _LONG):
+    if progress is False or not watched() or (progress is None and max_evals < _LONG):
         yield None
         return
     try:
@@ -38,6 +37,11 @@ def open_progress(
     # the race stops early: the total is what full evaluation would cost
     with tqdm(total=max_evals, unit="eval", desc=f"{n_images} picture{'s' if n_images > 1 else ''}") as bar:
         yield lambda done: _advance(bar, done)
+
+
+def watched() -> bool:
+    """By a person, on a terminal or in a notebook."""
+    return sys.stderr.isatty() or _in_notebook()
 
 
 def _in_notebook() -> bool:

@@ -88,6 +88,28 @@ def reliability_curve(
         Labels that do not go with the results, an impossible option.
     """
     confidence, right = answers(results, labels)
+    return curve_of(
+        confidence,
+        right,
+        n_bins=n_bins,
+        strategy=strategy,
+        confidence_level=confidence_level,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+
+
+def curve_of(
+    confidence: Floats,
+    right: NDArray[np.bool_],
+    *,
+    n_bins: int = 15,
+    strategy: str = "uniform",
+    confidence_level: float = 0.95,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> ReliabilityCurve:
+    """`reliability_curve` of the answers' probabilities and whether they are right, (N,) each."""
     n_bins = arguments.integer("n_bins", n_bins, at_least=1)
     if strategy == "uniform":
         edges = np.linspace(0.0, 1.0, n_bins + 1)

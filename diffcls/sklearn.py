@@ -138,7 +138,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.calibration_ = self._fit_temperature(X, position) if fits else None
         if self.calibration_ is not None:
             self.classifier_ = self._make_classifier(prompts, self.calibration_)
-        self.classifier_._encode(self._x_starts(X[:1])[0], 0)  # pictures of the wrong kind are told now, not at predict
+        self.classifier_.encode(self._x_starts(X[:1])[0], 0)  # pictures of the wrong kind are told now, not at predict
         return self
 
     def classify(self, X: Any) -> Results:

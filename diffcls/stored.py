@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import durable
 from .errors import DiffclsError, InputError
 
 
@@ -28,11 +29,8 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Beside it first, then renamed: a reader sees the whole file or none."""
-    target = Path(path)
-    temporary = target.with_name(target.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, target)
+    """A reader sees the whole file or none."""
+    durable.write(path, json.dumps(content, indent=1).encode())
 
 
 def read_json(path: str | os.PathLike[str], format: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core_types import Trials
+from .durable import PathLike, replacing
 from .errors import DiffclsError, InputError, MissingExtraError
 from .profile import Profile
 from .schedule import Schedule
@@ -23,8 +24,6 @@ from .tables import ErrorTable
 VERSION = 1
 KEY = b"diffcls.error_table"
 """Of the schema's metadata: json with everything but errors and labels, and `version`."""
-
-PathLike = str | os.PathLike[str]
 
 
 def _pyarrow() -> Any:
@@ -40,7 +39,7 @@ def _pyarrow() -> Any:
 
 def save(table: ErrorTable, path: PathLike) -> None:
     """See `ErrorTable.save`."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         _write(table, temporary)
 
 
@@ -50,7 +49,7 @@ def filling(table: ErrorTable, path: PathLike) -> Iterator[NDArray[np.float64]]:
 
     `table` says everything but the errors, which are not looked at.
     """
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         shape = table.errors.shape
         _write(
             replace(table, errors=np.zeros(shape)), temporary
@@ -61,20 +60,6 @@ def filling(table: ErrorTable, path: PathLike) -> Iterator[NDArray[np.float64]]:
         errors = np.memmap(temporary, np.float64, mode="r+", offset=_errors_offset(temporary), shape=shape)
         yield errors
         errors.flush()
-
-
-@contextmanager
-def _replacing(path: PathLike) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end, or vanishes when something went wrong."""
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(table: ErrorTable, path: Path) -> None:

@@ -56,19 +56,23 @@ def load(name: str, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64
     """Images (N, 28, 28) uint8 and labels (N,) 0 to 9 of one split, in canonical order."""
     stem = "train" if train else "t10k"
     where = folder(name)
-    images = _read_idx(where / f"{stem}-images-idx3-ubyte.gz")
-    labels = _read_idx(where / f"{stem}-labels-idx1-ubyte.gz")
+    images = read_idx(where / f"{stem}-images-idx3-ubyte.gz")
+    labels = read_idx(where / f"{stem}-labels-idx1-ubyte.gz")
     return images, labels.astype(np.int64)
 
 
-def _read_idx(path: Path) -> NDArray[np.uint8]:
-    """The idx format: two zero bytes, dtype code 8 (uint8), number of axes, big-endian sizes, data."""
-    with gzip.open(path, "rb") as file:
-        raw = file.read()
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The idx format, gzipped or not: two zero bytes, dtype code 8 (uint8), number of axes, big-endian sizes, data."""
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        raw = gzip.decompress(raw)
     if raw[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is not an idx file of unsigned bytes")
     shape = np.frombuffer(raw, ">u4", raw[3], 4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    content = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
+    if content.size != np.prod(shape, dtype=np.int64):
+        raise ValueError(f"{path} has {content.size} bytes of data, its head says {' x '.join(map(str, shape))}")
+    return content.reshape(shape)
 
 
 def photos(n: int) -> list[NDArray[np.uint8]]:
