@@ -58,14 +58,19 @@ typedef struct dc_device {
     /* Copies to the device, in the order of the operations; `from` (n_bytes,) may be written again at once. */
     dc_status (*upload)(const dc_backend *self, void *to, const void *from, int64_t n_bytes, dc_error *err);
 
-    /* *out: errors (max_rows,), and all scratch memory for batches of so many rows of n_elem: nothing is allocated later.
-     * Returns new. */
-    dc_status (*results_new)(const dc_backend *self, dc_results *out, int64_t max_rows, int64_t n_elem, dc_error *err);
+    /* Makes room for batches of so many rows of n_elem, so that no operation allocates.  Waits if there was less. */
+    dc_status (*reserve)(const dc_backend *self, int64_t max_rows, int64_t n_elem, dc_error *err);
+
+    /* *out: errors (max_rows,).  Returns new. */
+    dc_status (*results_new)(const dc_backend *self, dc_results *out, int64_t max_rows, dc_error *err);
     void (*results_free)(const dc_backend *self, dc_results *results); /* takes, waits; a zeroed one is fine */
 
     /* Marks what was begun so far; wait returns when the device has passed the mark. */
     void (*mark)(const dc_backend *self, dc_results *results);
     dc_status (*wait)(const dc_backend *self, const dc_results *results, dc_error *err);
+
+    /* What failed since the backend was made, as far as the host knows: it does not wait. */
+    dc_status (*check)(const dc_backend *self, dc_error *err);
 } dc_device;
 
 struct dc_backend {
@@ -93,6 +98,8 @@ struct dc_backend {
 
     const struct dc_dit_operations *dit; /* dit/operations.h; NULL: the native DiT does not run there */
     const dc_device *device;             /* NULL: host memory, and an operation is done when it returns */
+    int device_index;                    /* which one, and the stream of its operations, numbered as DLPack does */
+    uint64_t stream;
 };
 
 #endif

@@ -25,7 +25,7 @@ static dc_status tell(dc_error *err, cudaError_t failure, const char *what)
                         cudaGetErrorName(failure));
 }
 
-dc_status dc_cuda_check(const dc_backend *self, dc_error *err)
+static dc_status check(const dc_backend *self, dc_error *err)
 {
     const dc_cuda *cuda = dc_cuda_of(self);
     return cuda->failure == cudaSuccess ? DC_OK : tell(err, cuda->failure, cuda->failed);
@@ -112,7 +112,7 @@ static cudaError_t stage_fill(dc_stage *stage, int64_t capacity)
     return status == cudaSuccess ? cudaMalloc((void **)&stage->device, n_bytes) : status;
 }
 
-dc_status dc_cuda_reserve(const dc_backend *self, int64_t max_rows, int64_t n_elem, dc_error *err)
+static dc_status reserve(const dc_backend *self, int64_t max_rows, int64_t n_elem, dc_error *err)
 {
     dc_cuda *cuda = dc_cuda_of(self);
     int64_t n_sums, n_bytes;
@@ -160,15 +160,12 @@ static void results_free(const dc_backend *self, dc_results *results)
     results->mark = NULL;
 }
 
-static dc_status results_new(const dc_backend *self, dc_results *out, int64_t max_rows, int64_t n_elem, dc_error *err)
+static dc_status results_new(const dc_backend *self, dc_results *out, int64_t max_rows, dc_error *err)
 {
     dc_cuda *cuda = dc_cuda_of(self);
     cudaEvent_t mark = NULL;
     out->errors = NULL;
     out->mark = NULL;
-    dc_status status = dc_cuda_reserve(self, max_rows, n_elem, err);
-    if (status != DC_OK)
-        return status;
     int before = dc_cuda_enter(cuda);
     cudaError_t made = cudaMallocHost((void **)&out->errors, (size_t)max_rows * sizeof(double));
     if (made == cudaSuccess)
@@ -195,7 +192,7 @@ static dc_status wait(const dc_backend *self, const dc_results *results, dc_erro
     int before = dc_cuda_enter(cuda);
     dc_cuda_note(cuda, cudaEventSynchronize((cudaEvent_t)results->mark), "a batch");
     dc_cuda_leave(before);
-    return dc_cuda_check(self, err);
+    return check(self, err);
 }
 
 /* ---- pieces -------------------------------------------------------------------------------------------------------- */
@@ -250,7 +247,8 @@ int64_t dc_pieces_send(dc_cuda *cuda, const dc_piece **device, const dc_group *g
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
-static const dc_device cuda_device = {memory_new, memory_free, upload, results_new, results_free, mark, wait};
+static const dc_device cuda_device = {memory_new, memory_free, upload, reserve, results_new,
+                                      results_free, mark, wait, check};
 
 static cudaError_t open_device(dc_cuda *cuda)
 {
@@ -293,6 +291,8 @@ dc_status dc_cuda_backend_new(dc_backend **out, int device, uint64_t stream, dc_
     backend->eps_error = dc_eps_error_cuda;
     backend->n_threads = 1;
     backend->device = &cuda_device;
+    backend->device_index = device;
+    backend->stream = stream;
     *out = backend;
     backend = NULL;
 done:

@@ -16,12 +16,6 @@ DC_MUST_USE dc_status dc_cuda_device_count(int *out, dc_error *err);
 DC_MUST_USE dc_status dc_cuda_backend_new(dc_backend **out, int device, uint64_t stream, dc_error *err);
 void dc_cuda_backend_free(dc_backend *backend); /* takes, waits for what was begun; NULL is fine */
 
-/* Makes room for batches of so many rows of n_elem.  Waits for the stream when there was less; results_new does it too. */
-DC_MUST_USE dc_status dc_cuda_reserve(const dc_backend *self, int64_t max_rows, int64_t n_elem, dc_error *err);
-
-/* What failed since the backend was made, if anything did, as far as the host knows: it does not wait. */
-DC_MUST_USE dc_status dc_cuda_check(const dc_backend *self, dc_error *err);
-
 /* The operations, one file each; comments in backend.h. */
 void dc_noise_cuda(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
 void dc_noising_cuda(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);

@@ -37,9 +37,12 @@ void dc_floats_free(const dc_backend *backend, float *floats)
 dc_status dc_results_new(const dc_backend *backend, dc_results *out, int64_t max_rows, int64_t n_elem, dc_error *err)
 {
     void *memory = NULL;
-    if (backend->device != NULL)
-        return backend->device->results_new(backend, out, max_rows, n_elem, err);
-    dc_status status = dc_alloc(&memory, max_rows, sizeof(double), "the batch", err);
+    dc_status status;
+    if (backend->device != NULL) {
+        status = backend->device->reserve(backend, max_rows, n_elem, err);
+        return status == DC_OK ? backend->device->results_new(backend, out, max_rows, err) : status;
+    }
+    status = dc_alloc(&memory, max_rows, sizeof(double), "the batch", err);
     *out = (dc_results){memory, NULL};
     return status;
 }

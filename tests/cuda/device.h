@@ -29,7 +29,7 @@ static inline device device_open(int64_t max_rows, int64_t n_elem)
     dc_error err = {};
     d.stream = shim_stream_new(0);
     CHECK(dc_cuda_backend_new(&d.backend, 0, (uint64_t)(uintptr_t)d.stream, &err) == DC_OK);
-    CHECK(dc_cuda_reserve(d.backend, max_rows, n_elem, &err) == DC_OK);
+    CHECK(d.backend->device->reserve(d.backend, max_rows, n_elem, &err) == DC_OK);
     CHECK(dc_cpu_backend_new(&d.host, 1, "scalar", &err) == DC_OK);
     return d;
 }
@@ -57,7 +57,7 @@ static inline void device_finish(device *d)
 {
     dc_error err = {};
     CHECK(cudaStreamSynchronize(d->stream) == cudaSuccess);
-    CHECK(dc_cuda_check(d->backend, &err) == DC_OK);
+    CHECK(d->backend->device->check(d->backend, &err) == DC_OK);
     CHECK(shim_reports() == 0);
 }
 

@@ -127,7 +127,7 @@ static void check_long_row(device *d)
     d->host->noise(d->host, noise, group.key, first, BLOCK);
     group.x_start = image, group.eps = noise;
     d->host->eps_error(d->host, &wanted, {answer, DC_FLOAT32, BLOCK}, &group, 1, BLOCK, DC_LOSS_L2, 1.0f);
-    CHECK(dc_cuda_reserve(d->backend, 1, n_elem, &err) == DC_OK);
+    CHECK(d->backend->device->reserve(d->backend, 1, n_elem, &err) == DC_OK);
     float *x_start = device_new<float>(d, n_elem), *prediction = device_new<float>(d, n_elem);
     for (int64_t at : {(int64_t)0, first}) {
         CHECK(d->backend->device->upload(d->backend, x_start + at, image, sizeof image, &err) == DC_OK);

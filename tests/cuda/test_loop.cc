@@ -292,7 +292,7 @@ static void check_second_device()
     cudaStream_t stream = shim_stream_new(1);
     CHECK(dc_cuda_backend_new(&backend, 1, (uint64_t)(uintptr_t)stream, &err) == DC_OK);
     dc_results results = {};
-    CHECK(backend->device->results_new(backend, &results, 4, 5, &err) == DC_OK);
+    CHECK(backend->device->results_new(backend, &results, 4, &err) == DC_OK);
     CHECK(backend->device->memory_new(backend, &memory, sizeof eps, &err) == DC_OK);
     out = (float *)memory;
     backend->noise(backend, out, {1, 2, 3}, 0, 5);
@@ -316,8 +316,8 @@ static void check_reserved()
     dc_group group = {};
     group.n_rows = 3;
     d.backend->noising(d.backend, NULL, &group, 1, 1024);
-    CHECK(dc_cuda_check(d.backend, &err) == DC_ERR_DEVICE && strstr(err.message, "larger than what was reserved") != NULL);
-    CHECK(dc_cuda_reserve(d.backend, INT64_MAX / 2, 1 << 20, &err) == DC_ERR_NOMEM);
+    CHECK(d.backend->device->check(d.backend, &err) == DC_ERR_DEVICE && strstr(err.message, "larger than what was reserved") != NULL);
+    CHECK(d.backend->device->reserve(d.backend, INT64_MAX / 2, 1 << 20, &err) == DC_ERR_NOMEM);
     device_close(&d);
 }
 

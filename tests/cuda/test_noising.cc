@@ -76,6 +76,52 @@ static void check_long(device *d, int64_t n_elem, int64_t n_rows)
     device_clear(d);
 }
 
+/* Many batches before anybody waits: what was sent of the first is not written over by the last. */
+static void check_many_at_once(device *d)
+{
+    enum { BATCHES = 11, N_ELEM = 9 };
+    float x_start[N_ELEM], wanted[2 * N_ELEM], *x_t[BATCHES];
+    dc_group group = {};
+    fill(x_start, N_ELEM, 6);
+    const float *there = device_put(d, x_start, N_ELEM);
+    group.eps_sign = 1.0f, group.alpha = 0.5f, group.sigma = 2.0f, group.n_rows = 2;
+    for (int i = 0; i < BATCHES; i++) {
+        group.x_start = there;
+        group.key = {1, (uint32_t)i, 3};
+        x_t[i] = device_new<float>(d, 2 * N_ELEM);
+        d->backend->noising(d->backend, x_t[i], &group, 1, N_ELEM);
+    }
+    device_finish(d);
+    for (int i = 0; i < BATCHES; i++) {
+        group.x_start = x_start;
+        group.key = {1, (uint32_t)i, 3};
+        d->host->noising(d->host, wanted, &group, 1, N_ELEM);
+        CHECK(memcmp(x_t[i], wanted, sizeof wanted) == 0);
+    }
+    device_clear(d);
+}
+
+/* `from` may be written again when upload returns, pinned or not. */
+static void check_upload(device *d)
+{
+    dc_results pinned = {};
+    double pageable[3] = {1.0, 2.0, 3.0};
+    CHECK(d->backend->device->results_new(d->backend, &pinned, 3, NULL) == DC_OK);
+    for (double *from : {pageable, pinned.errors}) {
+        memcpy(from, pageable, sizeof pageable);
+        const double *to = device_put(d, from, 3);
+        memset(from, 0xff, sizeof pageable);
+        device_finish(d);
+        CHECK(to[0] == 1.0 && to[1] == 2.0 && to[2] == 3.0);
+        for (int i = 0; i < 3; i++)
+            pageable[i] = i + 1.0;
+    }
+    d->backend->device->results_free(d->backend, &pinned);
+    CHECK(pinned.errors == NULL && pinned.mark == NULL);
+    d->backend->device->results_free(d->backend, &pinned);
+    device_clear(d);
+}
+
 int main()
 {
     device d = device_open(N_ROWS, 3001);
@@ -87,7 +133,9 @@ int main()
         }
     d.backend->noising(d.backend, NULL, NULL, 0, 5);
     device_finish(&d);
-    CHECK(dc_cuda_reserve(d.backend, 3, (1LL << 31) + 1003, NULL) == DC_OK);
+    check_many_at_once(&d);
+    check_upload(&d);
+    CHECK(d.backend->device->reserve(d.backend, 3, (1LL << 31) + 1003, NULL) == DC_OK);
     check_long(&d, (1LL << 31) + 1003, 1);
     check_long(&d, (1LL << 30) + 1004, 3);
     device_close(&d);
