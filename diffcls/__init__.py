@@ -55,14 +55,14 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "OutOfWorldWarning": "errors",
 }
-_MODULES = ("ablation", "models", "ops", "plotting", "policies", "testing", "weightings")
+_MODULES = ("ablation", "cuda", "models", "ops", "plotting", "policies", "testing", "weightings")
 _EXTRAS = ("sklearn",)
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import ablation, models, ops, plotting, policies, testing, weightings
+    from . import ablation, cuda, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser

@@ -38,7 +38,7 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "seed": classifier.seed,
         "preparation": denoiser.preparation,
         "batch_size": classifier.batch_size,
-        "device": "cpu",
+        "device": "cpu" if classifier.device is None else f"cuda:{classifier.device}",
         "dtype": denoiser.dtype_name,
         "simd": cpu.simd,
         "threads": cpu.n_threads,

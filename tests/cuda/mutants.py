@@ -122,7 +122,7 @@ MUTANTS = [
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "-s", "-C", str(HERE), f"SOURCE={COPY / 'csrc'}", f"BUILD={COPY / 'objects'}", *arguments]
+    command = ["make", "-s", "-C", str(HERE), f"SOURCE={COPY / 'csrc'}", f"BUILD={COPY / 'objects'}", "WARNINGS=-w", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -68,6 +68,26 @@ static void check_case(device *d, int64_t n_elem, int64_t row_stride, dc_dtype d
     device_clear(d);
 }
 
+/* Numbers so unlike each other that float64 rounds their sums: the order of lanes and of blocks shows. */
+static void check_order(device *d)
+{
+    enum { N_ELEM = 1024 * 40, N = 3 };
+    std::vector<float> prediction(N * N_ELEM), x_start(N_ELEM, 0.0f);
+    fill(prediction.data(), N * N_ELEM, 13);
+    for (int i = 0; i < N * N_ELEM; i++)
+        prediction[(size_t)i] = ldexpf(prediction[(size_t)i], (i % 32 * 7 + i / 1024 * 11) % 60 - 30);
+    dc_group group = {};
+    group.x_start = x_start.data(), group.eps_sign = 1.0f, group.p = 1.0f, group.n_rows = N;
+    double wanted[N], *errors = device_new<double>(d, N);
+    d->host->eps_error(d->host, wanted, {prediction.data(), DC_FLOAT32, N_ELEM}, &group, 1, N_ELEM, DC_LOSS_L1, 1.0f);
+    group.x_start = device_put(d, x_start.data(), N_ELEM);
+    const float *there = device_put(d, prediction.data(), N * N_ELEM);
+    d->backend->eps_error(d->backend, errors, {there, DC_FLOAT32, N_ELEM}, &group, 1, N_ELEM, DC_LOSS_L1, 1.0f);
+    device_finish(d);
+    CHECK(memcmp(errors, wanted, sizeof wanted) == 0);
+    device_clear(d);
+}
+
 /* Not a number in one element of one row: that row's error is none, the others' are what they were. */
 static void check_non_finite(device *d)
 {
@@ -145,7 +165,7 @@ static void check_long_row(device *d)
 
 int main()
 {
-    device d = device_open(N_ROWS, 1024 * 35);
+    device d = device_open(N_ROWS, 1024 * 40);
     int i = 0;
     for (int64_t n_elem : SIZES)
         for (dc_dtype dtype : DTYPES)
@@ -157,6 +177,7 @@ int main()
             }
     for (dc_dtype dtype : DTYPES) /* more blocks than a warp reads at a time */
         check_case(&d, 1024 * 34 + 5, 1024 * 34 + 8, dtype, DC_LOSS_L2, 0), i++;
+    check_order(&d);
     check_non_finite(&d);
     check_long_stride(&d);
     check_long_row(&d); /* last: the backend has failed afterwards */

@@ -741,6 +741,11 @@ void shim_memory(void *memory, size_t n_bytes, int device)
     mark_written(r, r->begin, n_bytes);
 }
 
+void shim_forget(void *memory)
+{
+    region_remove(memory, DEVICE);
+}
+
 int64_t shim_live()
 {
     return (int64_t)the.regions.size() + the.n_events;

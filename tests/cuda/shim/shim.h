@@ -8,6 +8,7 @@
 
 #include "cuda_runtime.h"
 
+extern "C" {
 /* Reports since the last reset, and the last one's text. */
 int shim_reports();
 const char *shim_last_report();
@@ -18,7 +19,6 @@ void shim_set_order(shim_order order); /* in which a block's threads, and a grid
 
 void shim_set_devices(int n_devices, int driver_version);
 cudaStream_t shim_stream_new(int device);
-void shim_enqueue(cudaStream_t stream, std::function<void()> work); /* as a framework would, on the host */
 
 /* The call of `function` after `after` more fails with `status`.  "execution": of a kernel; all that follows fails too. */
 void shim_fail(const char *function, int after, cudaError_t status);
@@ -27,6 +27,10 @@ void shim_fail(const char *function, int after, cudaError_t status);
 void shim_set_ends(unsigned count);
 
 void shim_memory(void *memory, size_t n_bytes, int device); /* memory of the test's, as if cudaMalloc had given it */
+void shim_forget(void *memory);                             /* it is that no longer; nothing waits */
 int64_t shim_live();                                        /* allocations, events: what was not freed */
+}
+
+void shim_enqueue(cudaStream_t stream, std::function<void()> work); /* as a framework would, on the host */
 
 #endif
