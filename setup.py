@@ -67,7 +67,9 @@ def architecture_flags(nvcc):
     listed = subprocess.run([nvcc, "--list-gpu-arch"], check=True, capture_output=True, text=True).stdout.split()
     known = {int(name.removeprefix("compute_")) for name in listed}
     named = os.environ.get("DIFFCLS_CUDA_ARCHITECTURES")
-    wanted = [int(text) for text in named.replace(",", ";").split(";")] if named else sorted({*CUDA_ARCHITECTURES} & known)
+    wanted = (
+        [int(text) for text in named.replace(",", ";").split(";")] if named else sorted({*CUDA_ARCHITECTURES} & known)
+    )
     unknown = [number for number in wanted if number not in known]
     if unknown or not wanted:
         raise SystemExit(f"DIFFCLS_CUDA_ARCHITECTURES is {named!r}, {nvcc} knows {sorted(known)}")

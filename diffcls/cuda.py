@@ -104,7 +104,9 @@ def stream_of(framework: str, device: int, stream: Any = None) -> int:
         if hasattr(stream, name):
             return int(getattr(stream, name)) or 1
     if isinstance(stream, bool) or not isinstance(stream, int) or stream < 1:
-        raise DTypeError(f"stream is {stream!r}, must be a stream of PyTorch or CuPy, or DLPack's number of one, 1 or more")
+        raise DTypeError(
+            f"stream is {stream!r}, must be a stream of PyTorch or CuPy, or DLPack's number of one, 1 or more"
+        )
     return stream
 
 

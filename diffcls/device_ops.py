@@ -28,7 +28,15 @@ def device_index(device: Any, out: Any) -> int | None:
 
 
 def normal(
-    shape: int | tuple[int, ...], *, seed: int, index: int, timestep: int, dtype: Any, out: Any, device: int, stream: Any
+    shape: int | tuple[int, ...],
+    *,
+    seed: int,
+    index: int,
+    timestep: int,
+    dtype: Any,
+    out: Any,
+    device: int,
+    stream: Any,
 ) -> Any:
     cuda.check(device)
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -82,7 +90,15 @@ def add_noise(
 
 
 def eps_error(
-    prediction: Any, target: Any, *, loss: str, delta: float, weight: ArrayLike | None, out: Any, device: int, stream: Any
+    prediction: Any,
+    target: Any,
+    *,
+    loss: str,
+    delta: float,
+    weight: ArrayLike | None,
+    out: Any,
+    device: int,
+    stream: Any,
 ) -> Any:
     cuda.check(device)
     shape, framework = _shape(prediction, "prediction"), cuda.framework_of(prediction)

@@ -23,7 +23,9 @@ HERE = Path(__file__).resolve().parent / "cuda"
 
 pytestmark = [
     pytest.mark.skipif(not (HERE / "Makefile").exists(), reason="the tests are not in a whole checkout"),
-    pytest.mark.skipif(shutil.which("g++") is None or shutil.which("make") is None, reason="the shim needs g++ and make"),
+    pytest.mark.skipif(
+        shutil.which("g++") is None or shutil.which("make") is None, reason="the shim needs g++ and make"
+    ),
 ]
 
 

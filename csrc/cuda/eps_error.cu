@@ -163,7 +163,7 @@ static __global__ void __launch_bounds__(EPS_ERROR_THREADS) eps_error_kernel(eps
                     terms[j] = (int64_t)block * DC_BLOCK + in_block + j < n_elem
                                    ? term(prediction[r][i + j], target[i + j], params.loss, params.delta)
                                    : 0.0f;
-                dc_store4(dc_terms + r * DC_BLOCK + in_block, terms);
+                *(float4 *)(dc_terms + r * DC_BLOCK + in_block) = dc_pack4(terms);
             }
         }
         __syncthreads();

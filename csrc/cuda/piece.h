@@ -33,20 +33,21 @@ static __device__ __forceinline__ bool dc_is_aligned(const void *data)
 
 static __device__ __forceinline__ void dc_load4(float *out, const float *data)
 {
-    float4 four = *(const float4 *)data;
+    float4 four = __ldg((const float4 *)data);
     out[0] = four.x, out[1] = four.y, out[2] = four.z, out[3] = four.w;
 }
 
-static __device__ __forceinline__ void dc_store4(float *data, const float *in)
+static __device__ __forceinline__ float4 dc_pack4(const float *in)
 {
     float4 four;
     four.x = in[0], four.y = in[1], four.z = in[2], four.w = in[3];
-    *(float4 *)data = four;
+    return four;
 }
 
 /* ---- units of four ------------------------------------------------------------------------------------------------- */
 
-/* out (4,) = elements e .. e + 3 of data (n_elem,), 0 past its end; e a multiple of four. */
+/* out (4,) = elements e .. e + 3 of data (n_elem,), 0 past its end; e a multiple of four.  Global memory that no kernel
+ * writes meanwhile: said by __ldg, for the pointer comes from memory and could be of any. */
 static __device__ __forceinline__ void dc_read4(float *out, const float *data, int64_t e, int64_t n_elem)
 {
     if (e + 4 <= n_elem && dc_is_aligned(data)) {
@@ -55,14 +56,15 @@ static __device__ __forceinline__ void dc_read4(float *out, const float *data, i
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        out[i] = e + i < n_elem ? data[e + i] : 0.0f;
+        out[i] = e + i < n_elem ? __ldg(data + e + i) : 0.0f;
 }
 
-/* The same into data; nothing past its end is written. */
+/* The same into data; nothing past its end is written.  Indexed by fours: nvcc takes *(float4 *)(data + e) apart
+ * (benchmarks/ptxas.py counts). */
 static __device__ __forceinline__ void dc_write4(float *data, const float *in, int64_t e, int64_t n_elem)
 {
     if (e + 4 <= n_elem && dc_is_aligned(data)) {
-        dc_store4(data + e, in);
+        ((float4 *)data)[e / 4] = dc_pack4(in);
         return;
     }
 #pragma unroll

@@ -50,8 +50,8 @@ MUTANTS = [
     (
         "vectors: a store past the end",
         "piece.h",
-        "if (e + 4 <= n_elem && dc_is_aligned(data)) {\n        dc_store4",
-        "if (dc_is_aligned(data)) {\n        dc_store4",
+        "if (e + 4 <= n_elem && dc_is_aligned(data)) {\n        ((float4",
+        "if (dc_is_aligned(data)) {\n        ((float4",
     ),
     ("vectors: the tail is not written", "piece.h", "if (e + i < n_elem)\n", "if (e + 4 <= n_elem)\n"),
     ("vectors: two components change places", "piece.h", "out[0] = four.x, out[1] = four.y", "out[0] = four.y, out[1] = four.x"),
@@ -122,7 +122,16 @@ MUTANTS = [
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "-s", "-C", str(HERE), f"SOURCE={COPY / 'csrc'}", f"BUILD={COPY / 'objects'}", "WARNINGS=-w", *arguments]
+    command = [
+        "make",
+        "-s",
+        "-C",
+        str(HERE),
+        f"SOURCE={COPY / 'csrc'}",
+        f"BUILD={COPY / 'objects'}",
+        "WARNINGS=-w",
+        *arguments,
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -171,7 +180,10 @@ def main() -> int:
         target.write_text(source.replace(text, becomes))
         how = caught_by(file)
         survivors += how is None
-        print(f"{'SURVIVED' if how is None else 'caught'}    {name}  [{how}, {time.monotonic() - began:.0f} s]", flush=True)
+        print(
+            f"{'SURVIVED' if how is None else 'caught'}    {name}  [{how}, {time.monotonic() - began:.0f} s]",
+            flush=True,
+        )
     print(f"{len(chosen) - survivors} of {len(chosen)} caught")
     return int(survivors > 0)
 

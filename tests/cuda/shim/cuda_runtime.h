@@ -71,6 +71,11 @@ template <typename T> static inline T __ldcs(const T *data)
     return *data;
 }
 
+template <typename T> static inline T __ldg(const T *data)
+{
+    return *data;
+}
+
 /* ---- the runtime --------------------------------------------------------------------------------------------------- */
 
 #define CUDART_VERSION 13000
