@@ -173,10 +173,12 @@ class Classifier:
         calibration = temperature if isinstance(temperature, Calibration) else None
         self.temperature = check_temperature(temperature, self.denoiser)
         self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
-        fitted_by_model = temperature is None and self.denoiser.temperature is not None
+        fitted_to = self.denoiser.temperature_policy if temperature is None else None
         one_prompt = len(self.arms.conditions) == len(self.classes)
         as_fitted = weighting is None and loss == "l2" and one_prompt  # the policy: see Result.calibrated
-        self.calibration = "model" if fitted_by_model and as_fitted else calibration
+        self.calibration = (
+            {"source": "model", "policy": dict(fitted_to)} if fitted_to is not None and as_fitted else calibration
+        )
         self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 class Policy(TypedDict):
     risk: float
     n_min: int
+    n_winner: int
     ramp: int
     anytime: bool
     min_gap: float

@@ -98,6 +98,8 @@ class Denoiser:
     weighting: NDArray[np.float64] | None = None
     profile: Profile | None = None
     temperature: float | None = None
+    temperature_policy: Mapping[str, Any] | None = None
+    """To whose results the temperature was fitted, as a run record has it; None: it was not fitted."""
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None

@@ -167,12 +167,12 @@ def describe_weighting(weighting: Any, weights: NDArray[np.float64] | None) -> A
     return "uniform" if weights is None else weights.tolist()
 
 
-def describe_calibration(calibration: Calibration | str | None) -> dict[str, Any] | None:
+def describe_calibration(calibration: Calibration | dict[str, Any] | None) -> dict[str, Any] | None:
     """For the run record: who fitted the temperature, if anyone, and under which policy."""
     if calibration is None:
         return None
-    if isinstance(calibration, str):
-        return {"source": calibration}
+    if isinstance(calibration, dict):  # the model's own
+        return calibration
     policy = None if calibration.fingerprint is None else calibration.fingerprint["policy"]
     bias = None if calibration.bias is None else calibration.bias.tolist()
     return {"source": "fit_temperature", "n_images": calibration.n_images, "bias": bias, "policy": policy}

@@ -52,12 +52,13 @@ class Terms:
 
 
 def _core_policy(
-    *, risk: float = 0.0, n_min: int = 2, ramp: int = 0, caps: Sequence[tuple[int, int]] = (), max_evals: int | None = None,
+    *, risk: float = 0.0, n_min: int = 2, n_winner: int = 0, ramp: int = 0, caps: Sequence[tuple[int, int]] = (), max_evals: int | None = None,
     fill: int = 1, prior_weight: float = 4.0, anytime: bool = False, min_gap: float = 0.0,
 ) -> CorePolicy:  # fmt: skip
     return {
         "risk": risk,
         "n_min": n_min,
+        "n_winner": n_winner,
         "ramp": ramp,
         "anytime": anytime,
         "min_gap": min_gap,
@@ -99,7 +100,11 @@ class Race:
         Level of one look at one pair, in (0, 1): a knob, *not* the chance that the label is wrong.  With
         ``guarantee="anytime"``: the chance that the best class is ever dropped, see there.
     n_min : int
-        Trials of every class before the first test; at least 2.  (With two classes at least 12 are made.)
+        Trials of every class before the first test; at least 2.  (With two classes at least 12 are made: they have no
+        others whose variances could help.)
+    n_winner : int
+        Trials that the winner has made when a race ends decided, at least: it reads on alone, for so few evaluations that
+        they hardly count, and its loss is then known well enough to be judged (`OutOfWorldWarning`).  0: it does not.
     ramp : int
         Trials until the level is reached in full; 0: from the first test on.
     pool : int or None
@@ -116,8 +121,8 @@ class Race:
     fill : int
         A round's evaluations are raised to a multiple of it.  Part of the policy: it changes answers, batches do not.
     prior_weight : float
-        Degrees of freedom of the prior that pulls each pair's variance to the median over the classes alive.  With 16 and
-        ``n_min=2`` classes that are far away leave after two trials: half of the evaluations or less where most are.
+        Degrees of freedom, at most, of the prior that pulls each pair's variance to the median over the classes alive.  It
+        is what makes a test after two trials possible, so that classes that are far away leave there.
     guarantee : None or "anytime"
         "anytime": a class is dropped only outside of a confidence sequence, at level ``risk / (K - 1)``: for independent,
         normal differences the chance that the class of smallest expected loss is dropped at *any* round is at most
@@ -129,14 +134,15 @@ class Race:
     """
 
     risk: float = 0.02
-    n_min: int = 8
+    n_min: int = 2
+    n_winner: int = 8
     ramp: int = 32
     pool: int | None = None
     caps: Caps = "default"
     timesteps: Literal["uniform", "calibrated"] | Profile | Integers = "uniform"
     max_evals: int | None = None
     fill: int = 10
-    prior_weight: float = 4.0
+    prior_weight: float = 16.0
     guarantee: Literal["anytime"] | None = None
     min_gap: float = 0.0
 
@@ -145,6 +151,7 @@ class Race:
             self,
             risk=arguments.between_0_and_1("risk", self.risk),
             n_min=arguments.integer("n_min", self.n_min, at_least=2),
+            n_winner=arguments.integer("n_winner", self.n_winner, at_least=0),
             ramp=arguments.integer("ramp", self.ramp, at_least=0),
             pool=None if self.pool is None else arguments.integer("pool", self.pool, at_least=2),
             caps=_caps(self.caps),
@@ -183,6 +190,7 @@ class Race:
         policy = _core_policy(
             risk=self.risk,
             n_min=max(self.n_min, 12) if k == 2 else self.n_min,
+            n_winner=self.n_winner,
             ramp=self.ramp,
             caps=caps,
             max_evals=self.max_evals,

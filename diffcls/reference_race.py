@@ -89,6 +89,7 @@ class RaceReference:
     class_of_arm: Sequence[int]
     n: int = 0
     n_evals: int = 0
+    decided: bool = False
     status: str = "running"
     trace: list[tuple[int, int, int]] = field(default_factory=list)
     alive: list[int] = field(default_factory=list)
@@ -115,7 +116,7 @@ class RaceReference:
         while self.status == "running":
             m = self.round_length(caps)
             if m == 0:
-                self.status = "budget"
+                self.status = "decided" if self.decided else "budget"
                 break
             self.n += m
             self.n_evals += m * len(self.alive)
@@ -128,8 +129,11 @@ class RaceReference:
                     self.cap(keep)
             n_classes = len({self.class_of_arm[arm] for arm in self.alive})
             self.trace.append((self.n, n_classes, self.n_evals))
-            if n_classes == 1 and (self.policy["risk"] > 0 or self.n == self.pool):
+            self.decided = n_classes == 1 and (self.policy["risk"] > 0 or self.n == self.pool)
+            if self.decided and (self.n == self.pool or self.n >= self.policy["n_winner"]):
                 self.status = "decided"
+            elif self.decided:
+                self.alive = [self.leader()]
             elif self.n == self.pool:
                 self.status = "pool_exhausted"
         return self
@@ -138,7 +142,9 @@ class RaceReference:
         survivors, policy = len(self.alive), self.policy
         left = min([trials for trials, _ in caps if trials > self.n] + [self.pool]) - self.n
         m = left
-        if policy["risk"] > 0:
+        if self.decided:
+            m = min(policy["n_winner"], self.pool) - self.n
+        elif policy["risk"] > 0:
             m = policy["n_min"] if self.n == 0 else max(2, self.n // 4)
             fill = policy["fill"]
             m = min(left, max(m, -(-m * survivors // fill) * fill // survivors))
@@ -150,7 +156,8 @@ class RaceReference:
         excess = {c: self.mean(c) - self.mean(b) for c in self.alive}
         differences = {c: self.weights[:n] * (self.errors[c, :n] - self.errors[b, :n]) for c in self.alive}
         variance = {c: float(np.sum((differences[c] - excess[c]) ** 2)) / (n - 1) for c in self.alive}
-        d0 = policy["prior_weight"] if len(self.alive) > 2 and not policy["anytime"] else 0.0
+        moderate = len(self.alive) > 2 and not policy["anytime"]
+        d0 = min(policy["prior_weight"], (len(self.alive) - 1) * (n - 1)) if moderate else 0.0
         median = float(np.median([variance[c] for c in self.alive if c != b]))
         if policy["anytime"]:
             factor = anytime_radius(n, policy["risk"] / (len(self.errors) - 1))

@@ -16,9 +16,6 @@ from .stored import as_json
 
 Floats = NDArray[np.float64]
 
-MODEL_TRIALS = 128
-"""Of every class, on the error table that a model's own temperature is fitted to (diffcls/models/export.py)."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
@@ -120,17 +117,12 @@ class Result:
     def calibrated(self) -> bool:
         """Whether the temperature was fitted to losses of this kind.
 
-        That of `fit_temperature`: under this very policy.  That of an embedded model was fitted to full evaluation, the L2
-        errors of 128 trials of every class under the model's weighting, one prompt a class; so it counts for
-        ``Fixed(n)``, n of 128 or more, with these, and for no race: a class that leaves early has a noisier loss.  Fit
-        one to the results of the race, where its probabilities matter.
+        That is, by `fit_temperature` under this very policy: a race's losses are noisier than those of full evaluation.  The
+        embedded model's temperature was fitted to the default race, L2 errors under the model's own weighting, one prompt a
+        class; it counts with these and no others.
         """
         fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))
-        if fitted is None:
-            return False
-        if fitted.get("source") == "model":
-            return bool(policy and policy["name"] == "Fixed" and policy["n_samples"] >= MODEL_TRIALS)
-        return as_json(fitted.get("policy")) in (None, policy)
+        return fitted is not None and as_json(fitted.get("policy")) in (None, policy)
 
     def ranking(self) -> NDArray[np.int64]:
         """Class indices, best first: the winner, then by probability; ties in the caller's order."""

@@ -198,7 +198,7 @@ def fuzz_race(rng):
         return float(rng.choice(usual if rng.random() < 0.9 else unusual))
 
     policy = {
-        "risk": real([0, 0.02, 0.5], [1, -1, np.nan]), "n_min": number(4), "ramp": number(10),
+        "risk": real([0, 0.02, 0.5], [1, -1, np.nan]), "n_min": number(4), "n_winner": number(6), "ramp": number(10),
         "prior_weight": real([0, 4], [-1, np.inf]), "fill": number(3), "max_evals": number(rng.choice([0, 3 * k, 9 * k])),
         "anytime": bool(rng.integers(2)), "min_gap": real([0, 0.1], [-1, np.inf]),
         "caps": np.array([[number(3), number(2)], [number(9), number(1)], [number(n), number(1)]][: rng.integers(0, 4)], np.int64).reshape(-1, 2),

@@ -51,7 +51,7 @@ def run(loop, order=range(N_IMAGES)):
     return [results[i] for i in range(N_IMAGES)]
 
 
-POLICY = Race(risk=0.05, ramp=0, pool=60)
+POLICY = Race(risk=0.05, n_min=8, ramp=0, pool=60)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_the_loop_decides_as_the_twin_does_on_its_own_errors(expected):
         (Staged((4, 10), (2, 1)), 4 * K + 6 * 2),
         (Staged((4, 10, 20), (4, 2, 1), nested=False), 4 * K + 8 * 4 + 8 * 2),
         (Staged((4, 10), (2, 1), n_trials=3), 12 * K + 18 * 2),
-        (Race(risk=1e-9, caps=None, pool=30, max_evals=100), 96),
+        (Race(risk=1e-9, n_min=8, n_winner=0, prior_weight=4, caps=None, pool=30, max_evals=100), 96),
     ],
 )
 def test_evaluations_are_counted(policy, n_evals):

@@ -10,7 +10,15 @@ from diffcls import _core
 from diffcls.policies import Fixed, Race, Staged, Terms
 from diffcls.reference_race import RaceReference, anytime_radius
 
-POLICY = {"risk": 0.02, "n_min": 8, "ramp": 32, "prior_weight": 4.0, "fill": 10, "caps": np.empty((0, 2), np.int64)}
+POLICY = {
+    "risk": 0.02,
+    "n_min": 8,
+    "n_winner": 0,
+    "ramp": 32,
+    "prior_weight": 4.0,
+    "fill": 10,
+    "caps": np.empty((0, 2), np.int64),
+}
 
 
 def make_policy(**settings):
@@ -50,10 +58,12 @@ def random_errors(rng, k, n, gap):
 @given(
     st.integers(1, 12), st.integers(2, 120), st.sampled_from([0.0, 0.001, 0.02, 0.3]), st.integers(2, 12),
     st.integers(0, 40), st.sampled_from([0.0, 4.0]), st.integers(1, 64), st.booleans(), st.integers(0, 2**32),
-    st.sampled_from([0.0, 0.02, 0.3]), st.booleans(), st.sampled_from([0.0, 0.05]),
+    st.sampled_from([0.0, 0.02, 0.3]), st.booleans(), st.sampled_from([0.0, 0.05]), st.sampled_from([0, 9, 40]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=300)
-def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps, seed, gap, anytime, min_gap):
+def test_core_and_twin_decide_alike(
+    k, n, risk, n_min, ramp, d0, fill, with_caps, seed, gap, anytime, min_gap, n_winner
+):
     rng = np.random.default_rng(seed)
     errors, weight = random_errors(rng, k, n, gap), rng.random(n) + 0.5
     caps = sorted({int(c) for c in rng.integers(1, n + 1, 3)}) if with_caps else []
@@ -63,7 +73,7 @@ def test_core_and_twin_decide_alike(k, n, risk, n_min, ramp, d0, fill, with_caps
     class_of_arm = np.unique(class_of_arm, return_inverse=True)[1]
     policy = make_policy(
         risk=risk, n_min=n_min, ramp=ramp, prior_weight=d0, fill=fill, caps=caps, max_evals=budget, anytime=anytime,
-        min_gap=min_gap,
+        min_gap=min_gap, n_winner=n_winner,
     )  # fmt: skip
     result = run(errors, policy, weight, class_of_arm)
     twin = RaceReference(errors, weight, policy, stats.t.isf, class_of_arm.tolist()).run()

@@ -311,19 +311,19 @@ def test_pooled_losses_stay_those_that_were_fitted(raced):
 
 def test_the_embedded_model_says_when_its_temperature_holds():
     pictures, labels = demo_pictures.load()
-    picture, full = pictures[labels == 0][0], Fixed(128)
-    assert diffcls.classify(picture, ["0", "boot"], policy=full).calibrated
-    for policy in (None, Race(min_gap=10), Fixed(127), diffcls.Staged((64, 128), (2, 1))):
+    picture = pictures[labels == 0][0]
+    assert diffcls.classify(picture, ["0", "boot"]).calibrated
+    for policy in (Race(min_gap=10), Fixed(128), diffcls.Staged((64, 128), (2, 1))):
         assert not diffcls.classify(picture, ["0", "boot"], policy=policy).calibrated
     boots = {"0": ["0"], "footwear": ["boot", "sandal"]}
     for options in (
         {"loss": "l1"}, {"weighting": "uniform"}, {"temperature": 0.01}, {"prompts": boots}, {"prompts": boots, "pool": "mean"},
     ):  # fmt: skip
-        assert not diffcls.Classifier(**options, policy=full).calibration
-    table = diffcls.Classifier(None, ["0", "boot"]).error_table([picture], n_samples=128)
-    assert diffcls.replay(table).calibrated and diffcls.replay(table, full).calibrated
-    assert not diffcls.replay(table, Race(pool=128)).calibrated
-    assert not diffcls.replay(table, full, weighting=table.weighting**2).calibrated
+        assert not diffcls.Classifier(**options).calibration
+    table = diffcls.Classifier(None, ["0", "boot"]).error_table([picture], n_samples=500)
+    assert diffcls.replay(table, Race()).calibrated
+    assert not diffcls.replay(table).calibrated and not diffcls.replay(table, Race(risk=0.05)).calibrated
+    assert not diffcls.replay(table, Race(), weighting=table.weighting**2).calibrated
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------

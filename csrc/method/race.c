@@ -19,6 +19,8 @@ static dc_status check_policy(const dc_policy *policy, int64_t n_trials, dc_erro
     if (policy->risk > 0.0 && policy->n_min < 2)
         return dc_error_set(err, DC_ERR_VALUE, "n_min is %lld, must be 2 or more: a variance needs two trials",
                             (long long)policy->n_min);
+    if (policy->n_winner < 0)
+        return dc_error_set(err, DC_ERR_VALUE, "n_winner is %lld, must be 0 or more", (long long)policy->n_winner);
     if (policy->ramp < 0)
         return dc_error_set(err, DC_ERR_VALUE, "ramp is %lld, must be 0 or more", (long long)policy->ramp);
     if (!(policy->prior_weight >= 0.0) || !isfinite(policy->prior_weight))
@@ -85,6 +87,8 @@ static int64_t round_length(const dc_race *race)
 {
     const dc_policy *policy = &race->policy;
     int64_t n = race->done, s = race->n_alive, limit = race->n_trials;
+    if (race->decided) /* the winner reads on */
+        return (policy->n_winner < limit ? policy->n_winner : limit) - n;
     for (int64_t i = policy->n_caps - 1; i >= 0; i--)
         if (policy->caps[i].trials > n && policy->caps[i].trials < limit)
             limit = policy->caps[i].trials;
@@ -125,7 +129,7 @@ static dc_status open_round(dc_race *race, dc_error *err)
         int64_t affordable = (race->policy.max_evals - race->n_evals) / cost_of_trial(race);
         race->count = race->count < affordable ? race->count : affordable;
         if (race->count == 0) {
-            race->status = DC_RACE_BUDGET;
+            race->status = race->decided ? DC_RACE_DECIDED : DC_RACE_BUDGET;
             return DC_OK;
         }
     }
@@ -270,6 +274,11 @@ double dc_race_median(dc_rank *ranks, int64_t n)
     return n % 2 ? ranks[n / 2].value : 0.5 * (ranks[n / 2 - 1].value + ranks[n / 2].value);
 }
 
+double dc_race_prior_weight(const dc_race *race, int64_t n_variances, int64_t n_trials)
+{
+    return fmin(race->policy.prior_weight, (double)n_variances * (double)(n_trials - 1));
+}
+
 static double median_variance(dc_race *race, int64_t leader)
 {
     dc_rank *ranks = race->ranks;
@@ -313,7 +322,8 @@ static void test_arms(dc_race *race)
     double lowest = dc_race_mean(race, race->alive[leader]), n = (double)race->done;
     update_variances(race, leader);
     int moderated = race->n_alive > 2 && !policy->anytime;
-    double d0 = moderated ? policy->prior_weight : 0.0, prior = moderated ? median_variance(race, leader) : 0.0;
+    double d0 = moderated ? dc_race_prior_weight(race, race->n_alive - 1, race->done) : 0.0;
+    double prior = moderated ? median_variance(race, leader) : 0.0;
     double factor = policy->anytime ? anytime_radius(race) : student_radius(race, n - 1.0 + d0);
     for (int64_t i = 0; i < race->n_alive; i++) {
         double s2 = (d0 * prior + (n - 1.0) * race->variance[i]) / (d0 + n - 1.0);
@@ -343,6 +353,13 @@ static void apply_cap(dc_race *race, int64_t keep)
         race->keep[position] = 1;
     }
     drop_others(race);
+}
+
+/* Of several prompts of the class that won, the best. */
+static void keep_leader(dc_race *race)
+{
+    race->alive[0] = race->alive[dc_race_leader(race)];
+    race->n_alive = 1;
 }
 
 static int64_t classes_alive(dc_race *race)
@@ -388,12 +405,16 @@ dc_status dc_race_close_round(dc_race *race, dc_race_status *status, dc_error *e
     dc_status result = remember_round(race, n_classes, err);
     if (result != DC_OK)
         return result;
-    if (n_classes == 1 && (tests || all_seen))
+    race->decided = n_classes == 1 && (tests || all_seen);
+    if (race->decided && (all_seen || race->done >= race->policy.n_winner)) {
         race->status = DC_RACE_DECIDED;
-    else if (all_seen)
+    } else if (all_seen) {
         race->status = DC_RACE_POOL_EXHAUSTED;
-    else
+    } else {
+        if (race->decided)
+            keep_leader(race);
         result = open_round(race, err);
+    }
     *status = race->status;
     return result;
 }

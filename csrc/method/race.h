@@ -4,7 +4,7 @@
  * floor(ceil(m S / fill) fill / S), never past the pool or the next cap.
  * Test.  Leader b = smallest mean (ties: lowest index).  For each other class D_i = w_i (e_ic - e_ib), mean m_c, sample
  * variance s_c^2; with more than two alive s~_c^2 = (d0 median s^2 + (n - 1) s_c^2) / (d0 + n - 1), df = n - 1 + d0, else
- * s_c^2, df = n - 1.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
+ * s_c^2, df = n - 1.  d0 = min(prior_weight, (S - 1)(n - 1)): no more than the variances behind the median know.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
  * m_c > r_c.  The level is for one look at one pair: a knob, not the error probability of the label.
  * Indifference.  With min_gap > 0 a class also leaves once it can not be better than the leader by more than that: drop c
  * when m_c + min_gap > r_c.  Near ties end early; the winner may then lose to another class by up to min_gap.
@@ -18,8 +18,11 @@
  * trials the chance that the class with the smallest expected loss is ever dropped is at most risk; for others in the limit.
  * Caps.  (trials, keep): after the test at that count only the `keep` smallest means stay.
  *
+ * Winner.  Once all arms alive belong to one class its best arm alone reads on to n_winner trials, if it has fewer: nothing
+ * is decided there, but its loss is then known well enough to be shown and judged.
+ *
  * Staged is caps without a test, Fixed is neither; both go on to the last trial.  With a test, the race stops as soon as
- * all arms alive belong to one class, or at n = N: there nothing is left to doubt or to save, so that neither test nor cap
+ * all arms alive belong to one class and the winner has read on, or at n = N: there nothing is left to doubt or to save, so that neither test nor cap
  * drops anyone; the smallest mean wins, and the classes alive are those that were never separated.
  *
  * An arm is what races: a prompt, or a class whose prompts are pooled inside each trial.  class_of_arm maps arms to classes
@@ -41,10 +44,11 @@ typedef struct dc_cap {
 typedef struct dc_policy {
     double risk;         /* level of one look at one pair, in [0, 1); 0: never test, so never stop early */
     int64_t n_min;       /* trials before the first test, >= 2 */
+    int64_t n_winner;    /* trials of the winner at the end, at least, as far as pool and budget go */
     int64_t ramp;        /* trials until the level is reached in full; 0: from the first test on */
     int anytime;         /* the radius of a confidence sequence, not of Student's t */
     double min_gap;      /* losses that differ by less count as equal, >= 0 */
-    double prior_weight; /* d0 of the moderated variance, >= 0 */
+    double prior_weight; /* d0 of the moderated variance at most, >= 0 */
     int64_t fill;        /* rows that a round is raised to, 1 to 2^30: a property of the policy, never of the hardware */
     const dc_cap *caps;  /* (n_caps,) borrowed; trials strictly increasing, keep >= 1 */
     int64_t n_caps;

@@ -71,7 +71,7 @@ static double prior_variance(const dc_race *race, const class_sums *classes, dc_
     for (int64_t c = 0; c < race->arms.n_classes; c++)
         if (c != winner && classes[c].n >= n)
             ranks[count++] = (dc_rank){classes[c].difference_square / (double)(classes[c].n - 1), c};
-    *weight = count > 1 ? race->policy.prior_weight : 0.0;
+    *weight = count > 1 ? dc_race_prior_weight(race, count, n) : 0.0;
     return count > 1 ? dc_race_median(ranks, count) : 0.0;
 }
 

@@ -22,6 +22,7 @@ struct dc_race {
     int64_t *n_done; /* (n_arms,) */
     int64_t *alive;  /* (n_arms,), the first n_alive count, ascending */
     int64_t n_alive;
+    int decided;   /* one class alive; the winner may still read on */
     int64_t done;  /* closed trials of every arm alive */
     int64_t count; /* trials of the open round */
     int64_t n_evals;
@@ -48,6 +49,9 @@ static inline double dc_race_mean(const dc_race *race, int64_t arm)
 
 /* Median of n >= 1 values; sorts them. */
 double dc_race_median(dc_rank *ranks, int64_t n);
+
+/* d0 of race.h: of a prior that is the median of so many variances of n_trials each. */
+double dc_race_prior_weight(const dc_race *race, int64_t n_variances, int64_t n_trials);
 
 /* Position in `alive` of the smallest mean; ties go to the lowest index. */
 int64_t dc_race_leader(const dc_race *race);

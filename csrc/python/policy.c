@@ -35,7 +35,7 @@ int core_policy_parse(core_state *state, dc_policy *out, PyObject **caps_array, 
     int64_t anytime;
     *caps_array = NULL;
     if (get_double(&out->risk, dict, "risk") < 0 || get_integer(&out->n_min, dict, "n_min") < 0 ||
-        get_integer(&out->ramp, dict, "ramp") < 0 || get_double(&out->prior_weight, dict, "prior_weight") < 0 ||
+        get_integer(&out->n_winner, dict, "n_winner") < 0 || get_integer(&out->ramp, dict, "ramp") < 0 || get_double(&out->prior_weight, dict, "prior_weight") < 0 ||
         get_integer(&out->fill, dict, "fill") < 0 || get_integer(&out->max_evals, dict, "max_evals") < 0 ||
         get_integer(&anytime, dict, "anytime") < 0 || get_double(&out->min_gap, dict, "min_gap") < 0)
         return -1;

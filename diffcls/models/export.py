@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import diffcls
-from diffcls.result import MODEL_TRIALS
+from diffcls.policies import describe
 from diffcls.temperature import fit_temperature
 
 from ..images import to_grey
@@ -106,15 +106,16 @@ def measure_profile(model: diffcls.Denoiser, n: int) -> dict[str, Any]:
     return {"timesteps": KNOTS.tolist(), "spread": spread.round(4).tolist(), "run": profile.run}
 
 
-def usual(model: diffcls.Denoiser, n: int) -> World:
-    """`World` of the model's own classes, from the default race on `n` held-out pictures of each data set.
+def judgement(model: diffcls.Denoiser, n: int) -> dict[str, Any]:
+    """Temperature and `World` of the default race, from `n` held-out pictures of each data set among their own classes.
 
     Every other picture is changed as in training, so that a JPEG or an enlarged picture is not unusual.
     """
-    n_first = diffcls.Race().n_min
+    policy = diffcls.Race()
+    n_first = policy.n_winner
     rng = np.random.default_rng(0)
-    errors, x_starts, conditions, groups = [], [], [], []
-    for family, (images, _) in enumerate(held_out(n)):
+    errors, x_starts, conditions, groups, excess, truth = [], [], [], [], [], []
+    for family, (images, labels) in enumerate(held_out(n)):
         classes = model.class_names[10 * family : 10 * family + 10]
         classifier = diffcls.Classifier(model, classes, keep_errors=True, progress=True)
         timesteps = classifier.trials["timestep"][:n_first]
@@ -124,8 +125,11 @@ def usual(model: diffcls.Denoiser, n: int) -> World:
             errors.append(result.errors[result.index, :n_first])
             x_starts.append(prepare(to_grey(picture))[0])
             conditions.append(10 * family + result.index)
+            excess.append(result.excess)
         groups.append(group)
-    return fit_world(
+        truth.append(labels)
+    fitted = fit_temperature(np.stack(excess), np.concatenate(truth))
+    world = fit_world(
         np.stack(errors),
         timesteps,
         x_starts,
@@ -134,6 +138,8 @@ def usual(model: diffcls.Denoiser, n: int) -> World:
         n_classes=model.n_classes,
         false_alarm=FALSE_ALARM,
     )
+    calibration = {name: getattr(fitted, name) for name in ("temperature", "stderr", "n_images")}
+    return {"calibration": {**calibration, "policy": describe(policy)}, "world": world.to_json()}
 
 
 def as_json(description: dict[str, Any]) -> str:
@@ -146,9 +152,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: the package's own)")
     parser.add_argument("--images", type=int, default=400, help="held-out pictures of each data set for the weighting")
-    parser.add_argument("--trials", type=int, default=MODEL_TRIALS)
+    parser.add_argument("--trials", type=int, default=128, help="of every class, for the weighting")
     parser.add_argument(
-        "--usual", type=int, default=N_HELD_OUT, help="held-out pictures of each data set for the world"
+        "--usual", type=int, default=N_HELD_OUT, help="held-out pictures of each data set for temperature and world"
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -168,14 +174,11 @@ def main() -> None:
     weights = fit_weighting(both, truth)
     description["weighting"] = {"timesteps": KNOTS.tolist(), "weights": weights.round(4).tolist()}
     description["held_out_accuracy"] = cross_validated(both, truth)
-    curve = np.interp(both.timesteps, KNOTS, weights)
-    losses = errors @ curve / curve.sum()
-    description["temperature"] = fit_temperature(losses, truth).temperature
     write_atomically(json_path, as_json(description))
     description["profile"] = measure_profile(EmbeddedModel(json_path), N_CALIBRATION)
-    description["world"] = usual(EmbeddedModel(json_path), options.usual).to_json()  # under the weighting found above
+    description |= judgement(EmbeddedModel(json_path), options.usual)  # under the weighting found above
     write_atomically(json_path, as_json(description))
-    print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "temperature")}))
+    print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "calibration")}))
     print("world's threshold", description["world"]["threshold"])
 
 

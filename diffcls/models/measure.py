@@ -2,7 +2,8 @@
 
 Writes ``digits-and-clothes.measured.json`` beside the model, part by part (a killed run goes on with the missing ones):
 
-accuracy    the 10,000 test pictures of each set, default race, among the set's own ten classes and among all twenty
+accuracy    the 10,000 test pictures of each set, default race, among the set's own ten classes and among all twenty; and
+            how true the probabilities are
 agreement   1,000 test pictures: does the default race answer as Fixed(500), and for how many evaluations
 pictures    1,000 pictures a variant: enlarged, inverted, framed, off-centre, JPEG, coloured, and the same ones clean
 world       share of warnings on test pictures (false alarms) and on pictures of other things (the rest are misses)
@@ -33,18 +34,23 @@ Part = dict[str, Any]
 
 
 def score(classifier: diffcls.Classifier, images: Iterable[Any], labels: NDArray[np.int64]) -> Part:
-    """Accuracy against class indices, evaluations, seconds."""
+    """Accuracy against class indices, evaluations, probabilities, seconds."""
     began = time.perf_counter()
     results = list(classifier.stream(images))
     seconds = time.perf_counter() - began
     right = int(sum(result.index == label for result, label in zip(results, labels, strict=True)))
     evals = np.array([result.n_evals for result in results])
+    curve = diffcls.reliability_curve(results, labels)
     return {
         "n": len(results),
         "accuracy": right / len(results),
         "interval": wilson(right, len(results)),
         "evals_mean": float(evals.mean()),
         "evals_p95": float(np.quantile(evals, 0.95)),
+        "confidence": float(np.mean([result.probabilities[result.index] for result in results])),
+        "ece": curve.ece,
+        "ece_interval": curve.ece_interval,
+        "ece_if_calibrated": curve.ece_if_calibrated,
         "warned": float(np.mean([result.unlike_training is True for result in results])),
         "evals_per_second": float(evals.sum() / seconds),
     }

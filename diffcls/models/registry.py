@@ -125,7 +125,9 @@ class EmbeddedModel(Denoiser):
         self._made_from = (path, prepare)
         self.digest = hashlib.sha256(weights).hexdigest()
         self.synonyms = description.get("synonyms", {})
-        self.temperature = None if "temperature" not in description else float(description["temperature"])
+        fitted = description.get("calibration")
+        if fitted is not None:
+            self.temperature, self.temperature_policy = float(fitted["temperature"]), dict(fitted["policy"])
         self.preparation = "centred, 26 pixels" if prepare else "none"
         knots = description.get("weighting")
         if knots is not None:

@@ -136,6 +136,11 @@ static double falling(int64_t arm, int64_t trial) /* class k is worse by k for e
     return 1.0 + (double)arm + 0.0 * (double)trial;
 }
 
+static double prompts_tied(int64_t arm, int64_t trial) /* two prompts that take turns, and another class far off */
+{
+    return arm == 2 ? 50.0 : 1.0 + (double)((trial + arm) % 2);
+}
+
 static double rising(int64_t arm, int64_t trial) /* the last class is best */
 {
     return 1.0 - 1e-3 * (double)arm + 0.01 * (double)(trial % 5);
@@ -186,13 +191,14 @@ static void check_the_end_of_the_pool(void)
         CHECK(out.alive[0] && out.alive[1] && !out.alive[2] && out.n_trials[2] == 2);
         check_round(&out, out.n_rounds - 1, 31, 2, 2 * 31 + 2);
         CHECK_CLOSE(out.excess[0], 0.25 / 31, 1e-14);
-        double other = 0.0, mean = 0.25 / 31; /* class 0's variance, to which class 2's (4, 3.75: 0.03125) is pulled half-way */
+        double other = 0.0, mean = 0.25 / 31; /* class 0's variance, to which class 2's (4, 3.75: 0.03125) is pulled; two
+                                                 variances of two trials weigh 2, not prior_weight */
         for (int64_t t = 0; t < 31; t++) {
             double deviation = taking_turns(0, t) - taking_turns(1, t) - mean;
             other += deviation * deviation / 30.0;
         }
-        double moderated = (4.0 * 0.5 * (other + 0.03125) + 0.03125) / 5.0;
-        double tail = dc_student_sf(3.875 / sqrt(moderated * (1.0 / 2 - 1.0 / 31)), 5.0);
+        double moderated = (2.0 * 0.5 * (other + 0.03125) + 0.03125) / 3.0;
+        double tail = dc_student_sf(3.875 / sqrt(moderated * (1.0 / 2 - 1.0 / 31)), 3.0);
         CHECK_CLOSE(out.result.p_disagree, tail, 1e-14); /* the other's pool is read */
     }
     policy.risk = 0.0;
@@ -201,6 +207,35 @@ static void check_the_end_of_the_pool(void)
     const int64_t twins[2] = {0, 0}; /* two prompts that nothing separates are one class: decided */
     run(&out, (dc_arms){2, 1, twins, NULL}, 8, PLAIN, same);
     CHECK(out.result.status == DC_RACE_DECIDED && out.result.n_evals == 4);
+}
+
+/* Decided after two trials, read on to five, as far as pool and budget go; of two prompts only the better one. */
+static void check_the_winner_reads_on(void)
+{
+    static const int64_t class_of_arm[3] = {0, 0, 1};
+    outcome out;
+    dc_policy policy = PLAIN;
+    policy.n_winner = 5;
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 30, policy, falling);
+    CHECK(out.n_rounds == 2 && out.result.status == DC_RACE_DECIDED && out.n_trials[0] == 5 && out.n_trials[1] == 2);
+    check_round(&out, 0, 2, 1, 6);
+    check_round(&out, 1, 5, 1, 9);
+    CHECK(out.alive[0] && !out.alive[1] && out.excess[1] == 1.0 && out.losses[0] == 1.0);
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 4, policy, falling);
+    check_round(&out, 1, 4, 1, 8);
+    CHECK(out.n_rounds == 2 && out.result.status == DC_RACE_DECIDED);
+    policy.max_evals = 7;
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 30, policy, falling);
+    check_round(&out, 1, 3, 1, 7);
+    CHECK(out.n_rounds == 2 && out.result.status == DC_RACE_DECIDED);
+    policy.max_evals = 0;
+    run(&out, (dc_arms){3, 2, class_of_arm, NULL}, 30, policy, prompts_tied);
+    check_round(&out, 0, 2, 1, 6);
+    check_round(&out, 1, 5, 1, 9);
+    CHECK(out.result.index == 0 && out.n_trials[0] == 5 && out.n_trials[1] == 2);
+    policy.risk = 0.0; /* without a test nothing is decided early */
+    run(&out, (dc_arms){3, 3, NULL, NULL}, 4, policy, falling);
+    CHECK(out.n_rounds == 1 && out.result.n_evals == 12);
 }
 
 static void check_edges(void)
@@ -320,6 +355,7 @@ static void check_refusals(void)
     REFUSED(risk = -0.1, "risk");
     REFUSED(risk = NAN, "risk");
     REFUSED(n_min = 1, "n_min");
+    REFUSED(n_winner = -1, "n_winner");
     REFUSED(ramp = -1, "ramp");
     REFUSED(prior_weight = -1.0, "prior_weight");
     REFUSED(prior_weight = INFINITY, "prior_weight");
@@ -349,6 +385,7 @@ int main(void)
     check_anytime_and_gap_by_hand();
     check_ties();
     check_the_end_of_the_pool();
+    check_the_winner_reads_on();
     check_edges();
     check_rounds();
     check_prompts_of_classes();
