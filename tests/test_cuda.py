@@ -1,6 +1,6 @@
 """CUDA without a device: why not, in a sentence, and what the compiler makes of the kernels."""
 
-import importlib.machinery
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +105,7 @@ def ptxas():
         pytest.skip("the benchmarks are not in a whole checkout")
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
-        module = importlib.machinery.SourceFileLoader("ptxas", str(ROOT / "benchmarks" / "ptxas.py")).load_module()
+        module = importlib.import_module("ptxas")
     finally:
         sys.path.pop(0)
     if module.nvcc() is None:
