@@ -34,6 +34,8 @@ lint: $(VENV)/tested
 	$(VENV)/bin/ruff check diffcls tests benchmarks setup.py
 	$(VENV)/bin/mypy
 	cd tests && ../$(PYTHON) -m mypy.stubtest diffcls._core --mypy-config-file ../pyproject.toml
+	cd tests && if ../$(PYTHON) -c 'import diffcls._cuda' 2> /dev/null; then \
+	    ../$(PYTHON) -m mypy.stubtest diffcls._cuda --mypy-config-file ../pyproject.toml; fi
 
 # AddressSanitizer and UndefinedBehaviorSanitizer: C tests, then the Python suite on a sanitized build of the package.
 # PyTorch's own library can not be loaded under ASan's allocator here, so tests marked `torch` stay out.

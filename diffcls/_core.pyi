@@ -6,7 +6,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .core_types import Policy, RaceResult, ReplayResult, Trials
+from .core_types import Backend, Policy, RaceResult, ReplayResult, Trials
 
 @final
 class Cpu:
@@ -19,8 +19,6 @@ class Cpu:
     def simd(self) -> str: ...  # "scalar" | "avx2" | "avx512"
     @staticmethod
     def available() -> tuple[str, ...]: ...  # instruction sets of this machine, slowest first
-
-Backend = Any  # a Cpu, or a capsule of diffcls._cuda.open: work on one device's stream
 
 @final
 class DiT:

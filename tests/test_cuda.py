@@ -113,6 +113,7 @@ def ptxas():
     return module
 
 
+@pytest.mark.installed
 def test_kernels_compile_for_every_architecture(ptxas):
     """Nothing is spilled, and what moves memory moves 16 bytes at once."""
     table = ptxas.figures(ptxas.nvcc())

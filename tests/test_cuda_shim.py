@@ -22,6 +22,7 @@ from diffcls.errors import DenoiserError, DeviceError, DTypeError, InputError, N
 HERE = Path(__file__).resolve().parent / "cuda"
 
 pytestmark = [
+    pytest.mark.installed,  # its own build
     pytest.mark.skipif(not (HERE / "Makefile").exists(), reason="the tests are not in a whole checkout"),
     pytest.mark.skipif(
         shutil.which("g++") is None or shutil.which("make") is None, reason="the shim needs g++ and make"
