@@ -22,15 +22,14 @@ def device_of(denoiser: Denoiser) -> int | None:
     """The index of the device that the core can share with a denoiser; None: the core works on the host."""
     if denoiser.native is not None or denoiser.framework not in ("torch", "cupy"):
         return None
-    index = _torch_device(denoiser) if denoiser.framework == "torch" else _cupy_device()
-    return index if index is not None and cuda.is_available() else None
+    if sys.modules.get(denoiser.framework) is None or not cuda.is_available():
+        return None
+    return _torch_device(denoiser) if denoiser.framework == "torch" else _cupy_device()
 
 
 def _torch_device(denoiser: Denoiser) -> int | None:
-    torch, device = sys.modules.get("torch"), denoiser.device
+    torch, device = sys.modules["torch"], denoiser.device
     parameters = getattr(denoiser.predict, "parameters", None)
-    if torch is None:
-        return None
     if device is None and parameters is not None:
         device = next((parameter.device for parameter in parameters()), None)
     device = torch.device("cpu" if device is None else device)
@@ -39,9 +38,8 @@ def _torch_device(denoiser: Denoiser) -> int | None:
     return int(torch.cuda.current_device() if device.index is None else device.index)
 
 
-def _cupy_device() -> int | None:
-    cupy = sys.modules.get("cupy")
-    return None if cupy is None else int(cupy.cuda.Device().id)
+def _cupy_device() -> int:
+    return int(sys.modules["cupy"].cuda.Device().id)
 
 
 class DeviceCall:
