@@ -4,16 +4,24 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check-c check-compilers sanitize bench format lint clean
+.PHONY: demo test check-c check-cuda check-compilers mutants sanitize bench format lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
 
-test: $(VENV)/tested check-c check-compilers lint
+test: $(VENV)/tested check-c check-cuda check-compilers lint
 	cd tests && ../$(PYTHON) -m pytest -q
 
 check-c:
 	$(MAKE) -C tests/c check
+
+# the CUDA sources, built by a host compiler and run by a device of host memory: see tests/cuda
+check-cuda:
+	$(MAKE) -s -C tests/cuda check
+
+# mistakes planted in the CUDA sources, one at a time, are caught; many minutes
+mutants:
+	python3 tests/cuda/mutants.py
 
 # the core compiles without a warning under every compiler at hand
 check-compilers:
@@ -26,6 +34,8 @@ lint: $(VENV)/tested
 	$(VENV)/bin/ruff check diffcls tests benchmarks setup.py
 	$(VENV)/bin/mypy
 	cd tests && ../$(PYTHON) -m mypy.stubtest diffcls._core --mypy-config-file ../pyproject.toml
+	cd tests && if ../$(PYTHON) -c 'import diffcls._cuda' 2> /dev/null; then \
+	    ../$(PYTHON) -m mypy.stubtest diffcls._cuda --mypy-config-file ../pyproject.toml; fi
 
 # AddressSanitizer and UndefinedBehaviorSanitizer: C tests, then the Python suite on a sanitized build of the package.
 # PyTorch's own library can not be loaded under ASan's allocator here, so tests marked `torch` stay out.

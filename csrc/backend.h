@@ -42,6 +42,37 @@ typedef struct dc_prediction {
 /* Runs task(argument, index) for every index below n_tasks, in any order, on the backend's threads. */
 typedef void (*dc_task)(void *argument, int64_t index);
 
+/* Numbers on their way back from a device. */
+typedef struct dc_results {
+    double *errors; /* host memory that the device writes */
+    void *mark;     /* the device's own: where on its stream they are there */
+} dc_results;
+
+/* What a backend with memory of its own adds.  x_start, eps, x_t and predictions are then in its memory, and operations
+ * only begin: they are done in their order, and what failed on the way is told by the next wait. */
+typedef struct dc_device {
+    /* *out: n_bytes on the device, not initialised.  Returns new. */
+    dc_status (*memory_new)(const dc_backend *self, void **out, int64_t n_bytes, dc_error *err);
+    void (*memory_free)(const dc_backend *self, void *memory); /* takes, when all that was begun is done; NULL is fine */
+
+    /* Copies to the device, in the order of the operations; `from` (n_bytes,) may be written again at once. */
+    dc_status (*upload)(const dc_backend *self, void *to, const void *from, int64_t n_bytes, dc_error *err);
+
+    /* Makes room for batches of so many rows of n_elem, so that no operation allocates.  Waits if there was less. */
+    dc_status (*reserve)(const dc_backend *self, int64_t max_rows, int64_t n_elem, dc_error *err);
+
+    /* *out: errors (max_rows,).  Returns new. */
+    dc_status (*results_new)(const dc_backend *self, dc_results *out, int64_t max_rows, dc_error *err);
+    void (*results_free)(const dc_backend *self, dc_results *results); /* takes, waits; a zeroed one is fine */
+
+    /* Marks what was begun so far; wait returns when the device has passed the mark. */
+    void (*mark)(const dc_backend *self, dc_results *results);
+    dc_status (*wait)(const dc_backend *self, const dc_results *results, dc_error *err);
+
+    /* What failed since the backend was made, as far as the host knows: it does not wait. */
+    dc_status (*check)(const dc_backend *self, dc_error *err);
+} dc_device;
+
 struct dc_backend {
     const char *name;
     void *context; /* the backend's own: threads, instruction set, BLAS */
@@ -65,7 +96,10 @@ struct dc_backend {
     int n_threads; /* tasks that run at once */
     void (*parallel)(const dc_backend *self, dc_task task, void *argument, int64_t n_tasks);
 
-    const struct dc_dit_operations *dit; /* dit/operations.h */
+    const struct dc_dit_operations *dit; /* dit/operations.h; NULL: the native DiT does not run there */
+    const dc_device *device;             /* NULL: host memory, and an operation is done when it returns */
+    int device_index;                    /* which one, and the stream of its operations, numbered as DLPack does */
+    uint64_t stream;
 };
 
 #endif

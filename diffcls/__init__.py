@@ -64,7 +64,7 @@ _HOME = {
     "TruncationWarning": "errors",
 }
 _MODULES = (
-    "ablation", "datasets", "diffusers", "evaluation", "models", "ops", "plotting", "policies", "testing", "weightings"
+    "ablation", "cuda", "datasets", "diffusers", "evaluation", "models", "ops", "plotting", "policies", "testing", "weightings"
 )  # fmt: skip
 _EXTRAS = ("ray", "sklearn")
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
@@ -72,7 +72,7 @@ _EXTRAS = ("ray", "sklearn")
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from . import ablation, datasets, diffusers, evaluation, models, ops, plotting, policies, testing, weightings
+    from . import ablation, cuda, datasets, diffusers, evaluation, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser

@@ -6,7 +6,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from .core_types import Policy, RaceResult, ReplayResult, Trials
+from .core_types import Backend, Policy, RaceResult, ReplayResult, Trials
 
 @final
 class Cpu:
@@ -38,7 +38,8 @@ class Loop:
     """One run of the method over any number of images (method/loop.h).  Not for use by two threads at once.
 
     `denoiser` is a `DiT` (conditions are its class labels) or a callable ``(x_t, timesteps, time, condition)`` of NumPy
-    arrays (B, *shape) float32, (B,) int64, (B,) float64, (B,) int64 that returns (B, *shape) as any array on the CPU.
+    arrays (B, *shape) float32, (B,) int64, (B,) float64, (B,) int64 that returns (B, *shape) as any array on the CPU.  With
+    a device's backend x_t and the answer are tensors there, and ``denoiser.input(B)`` gives the one x_t is written to.
     `progress(n_evals)` is called after a batch at most every 0.05 s.
     """
 
@@ -46,7 +47,7 @@ class Loop:
         cls,
         denoiser: DiT | Callable[..., Any],
         *,
-        backend: Cpu,
+        backend: Backend,
         shape: Sequence[int],
         alpha: NDArray[np.float64],
         sigma: NDArray[np.float64],
@@ -122,22 +123,19 @@ def student_sf(t: float, df: float) -> float: ...
 def student_isf(p: float, df: float) -> float: ...
 def philox4x32(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]: ...
 
-# the operations below diffcls.ops: batches are (B, n_elem)
-def normal(
-    out: NDArray[np.float32], *, seed: int, noise_index: int, timestep: int, first: int, backend: Cpu
-) -> None: ...
+# the operations below diffcls.ops: batches are (B, n_elem) float32, errors (B,) float64; with a device's backend they are
+# dense tensors there, (B, *shape), and the call only begins
+def normal(out: Any, *, seed: int, noise_index: int, timestep: int, first: int, backend: Backend) -> None: ...
 def add_noise(
-    out: NDArray[np.float32],
-    x_start: NDArray[np.float32],
+    out: Any,
+    x_start: Any,
     alpha: NDArray[np.float64],
     sigma: NDArray[np.float64],
     *,
-    eps: NDArray[np.float32] | None,
+    eps: Any | None,
     seed: int,
     noise_index: NDArray[np.uint32] | None,
     timestep: NDArray[np.uint32] | None,
-    backend: Cpu,
+    backend: Backend,
 ) -> None: ...
-def eps_error(
-    out: NDArray[np.float64], prediction: Any, target: NDArray[np.float32], *, loss: str, delta: float, backend: Cpu
-) -> None: ...
+def eps_error(out: Any, prediction: Any, target: Any, *, loss: str, delta: float, backend: Backend) -> None: ...

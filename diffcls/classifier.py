@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core, table_file
+from . import _core, cuda, table_file
 from .answer import answer
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
+from .cuda_denoiser import DeviceCall, device_of
+from .denoiser import Call
 from .errors import DTypeError, InputError, NonFiniteError, ShapeError
 from .fitted_weighting import Weighting
 from .models.registry import open_model
@@ -197,7 +199,8 @@ class Classifier:
         self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)
         self.progress, self.keep_errors = progress, keep_errors
-        self._entry = self.denoiser.entry()
+        self.device = device_of(self.denoiser)
+        self._entry = self._make_entry()
         self._lowered = self._lower(self.policy)
         self.run = run_record(self, templates)
         if calibration is not None:
@@ -213,7 +216,7 @@ class Classifier:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._entry = self.denoiser.entry()
+        self._entry = self._make_entry()
 
     def __call__(self, images: Any) -> Result | Results:
         """`Result` of one picture, `Results` of several."""
@@ -339,6 +342,9 @@ class Classifier:
 
     # ---- below the surface -------------------------------------------------------------------------------------------
 
+    def _make_entry(self) -> _core.DiT | Call | DeviceCall:
+        return self.denoiser.entry() if self.device is None else DeviceCall(self.denoiser, self.device)
+
     def _lower(self, policy: Policy, n_arms: int | None = None) -> Lowered:
         terms = Terms(
             n_classes=len(self.arms.class_of_arm) if n_arms is None else n_arms,
@@ -362,10 +368,13 @@ class Classifier:
     ) -> _core.Loop:
         """The core's loop for this classifier: for those who feed images themselves."""
         lowered, arms = lowered or self._lowered, arms or self.arms
-        denoiser = self.denoiser
+        denoiser, entry, where = self.denoiser, self._entry, None
+        if isinstance(entry, DeviceCall):
+            entry = entry.here()
+            where = cuda.open_backend(entry.device, entry.stream_number)
         return _core.Loop(
-            self._entry,
-            backend=backend(),
+            entry,
+            backend=where or backend(),
             shape=denoiser.shape,
             alpha=denoiser.schedule.alpha,
             sigma=denoiser.schedule.sigma,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+Backend = Any
+"""A `_core.Cpu`, or a capsule of `_cuda.open`: a device and a stream of it."""
 
 
 class Policy(TypedDict):

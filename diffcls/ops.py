@@ -1,6 +1,11 @@
 """The core's operations, for people who build their own loop.
 
-Arrays of any DLPack producer on the CPU; the result lives where the input lives.  Batches have rows first.
+Arrays of any DLPack producer on the CPU, or on a CUDA device where `diffcls.cuda` can use it; the result lives where the
+input lives.  Batches have rows first.
+
+On a device tensors are dense, x_start, eps, targets and x_t of float32, errors of float64; results are tensors of PyTorch or
+CuPy unless `out` is given.  Calls only begin: they are done in the order of `stream`, by default the one on which the
+tensor's framework works.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _core
+from . import _core, cuda
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .threads import backend
 
@@ -44,14 +49,23 @@ def normal(
         The same numbers; float64 is widened.
     out : array or None
         Written to and returned.
-    device, stream
-        Only the CPU (None or "cpu") has no stream.
+    device : None, "cpu", "cuda", "cuda:1" or an object of that name
+        None: where `out` is, else the CPU.
+    stream : stream of PyTorch or CuPy, DLPack's number of one, or None
+        Of a CUDA device; the CPU has none.
 
     Returns
     -------
     ndarray or `out`
     """
-    _check_host(device, stream)
+    from . import device_ops
+
+    where = device_ops.device_index(device, out)
+    if where is not None:
+        return device_ops.normal(
+            shape, seed=seed, index=index, timestep=timestep, dtype=dtype, out=out, device=where, stream=stream
+        )
+    _check_host(stream)
     wanted = np.dtype(dtype)
     if wanted not in (np.float32, np.float64):
         raise DTypeError(f"dtype is {wanted}, must be float32 or float64")
@@ -93,7 +107,13 @@ def add_noise(
     -------
     (B, *shape) float32, in x_start's framework
     """
-    _check_host(None, stream)
+    where = cuda.device_of(x_start)
+    if where is not None:
+        from . import device_ops
+
+        options = {"eps": eps, "seed": seed, "index": index, "timestep": timestep, "out": out, "stream": stream}
+        return device_ops.add_noise(x_start, alpha, sigma, device=where, **options)
+    _check_host(stream)
     x = _rows(x_start, "x_start")
     n = len(x)
     noise = None if eps is None else _like(eps, "eps", x.shape)
@@ -140,7 +160,14 @@ def eps_error(
     -------
     (B,) float64, in the prediction's framework
     """
-    _check_host(None, stream)
+    where = cuda.device_of(prediction)
+    if where is not None:
+        from . import device_ops
+
+        return device_ops.eps_error(
+            prediction, target, loss=loss, delta=delta, weight=weight, out=out, device=where, stream=stream
+        )
+    _check_host(stream)
     wanted = _rows(target, "target")
     n = len(wanted)
     errors = np.zeros(n, np.float64)
@@ -167,8 +194,7 @@ def target(
 
     `prediction_type` is "epsilon", "v_prediction", "sample" or "flow_prediction" (csrc/method/schedule.h).
     """
-    x = _rows(x_start, "x_start")
-    n = len(x)
+    n = len(x_start if cuda.device_of(x_start) is not None else _rows(x_start, "x_start"))
     if prediction_type == "edm":
         raise InputError("prediction_type 'edm' needs sigma_data; use Schedule.edm(...).target('edm')")
     columns = np.atleast_1d(_column("alpha", alpha, n)), np.atleast_1d(_column("sigma", sigma, n))
@@ -179,9 +205,7 @@ def target(
 # ---- arrays in and out ----------------------------------------------------------------------------------------------
 
 
-def _check_host(device: Any, stream: Any) -> None:
-    if device is not None and str(device) != "cpu":
-        raise DeviceError(f"device is {device!r}, this build computes on the CPU")
+def _check_host(stream: Any) -> None:
     if stream is not None:
         raise DeviceError("stream was given, the CPU has none")
 

@@ -40,7 +40,7 @@ def run_record(classifier: Classifier, templates: Templates) -> dict[str, Any]:
         "seed": classifier.seed,
         "preparation": denoiser.preparation,
         "batch_size": classifier.batch_size,
-        "device": "cpu" if denoiser.device is None else str(denoiser.device),
+        "device": str(denoiser.device or "cpu") if classifier.device is None else f"cuda:{classifier.device}",
         "dtype": denoiser.dtype_name,
         "simd": cpu.simd,
         "threads": cpu.n_threads,

@@ -185,7 +185,7 @@ X = np.zeros((2, 3), np.float32)
         (lambda: ops.normal(3, seed=0, index=2**32), ValueError, "index is 4294967296"),
         (lambda: ops.normal(3, seed=0, index=0, timestep=-1), ValueError, "timestep is -1"),
         (lambda: ops.normal(3, seed=0, index=0, dtype="float16"), TypeError, "dtype is float16"),
-        (lambda: ops.normal(3, seed=0, index=0, device="cuda"), diffcls.DeviceError, "device is 'cuda'"),
+        (lambda: ops.normal(3, seed=0, index=0, device="tpu"), diffcls.DeviceError, "device is 'tpu'"),
         (lambda: ops.normal(3, seed=0, index=0, stream=1), diffcls.DeviceError, "stream"),
         (lambda: ops.normal(3, seed=0, index=0, out=np.empty(4)), ValueError, r"out has shape \(4,\)"),
         (lambda: ops.normal(3, seed=0, index=0, out=[1, 2, 3]), TypeError, "out is list"),

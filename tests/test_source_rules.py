@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-C_FILES = sorted((ROOT / "csrc").rglob("*.[ch]"))
+C_FILES = sorted([*(ROOT / "csrc").rglob("*.[ch]"), *(ROOT / "csrc").rglob("*.cu")])
 PY_FILES = sorted(p for d in ("diffcls", "tests", "benchmarks") for p in (ROOT / d).rglob("*.py"))
 
 pytestmark = pytest.mark.skipif(not (ROOT / "Makefile").exists(), reason="the tests are not in a whole checkout")
@@ -17,9 +17,10 @@ ARROWS = {
     "formulas": {"formulas"},
     "": {"base", "formulas"},
     "cpu": {"base", "formulas", "cpu", "dit/operations.h", ""},
+    "cuda": {"base", "formulas", "cuda", ""},
     "method": {"base", "formulas", "method", ""},
     "dit": {"base", "formulas", "method", "dit", ""},
-    "python": {"base", "formulas", "cpu", "method", "dit", "python", ""},
+    "python": {"base", "formulas", "cpu", "cuda/cuda.h", "method", "dit", "python", ""},
 }
 
 
@@ -65,6 +66,17 @@ def test_no_globals_and_no_way_out(path):
 def test_files_are_short(path):
     limit = 500 if "tests" in path.parts else 480
     assert len(path.read_text().splitlines()) <= limit
+
+
+def test_every_kernel_has_its_twin():
+    """One operation, one stem: csrc/cpu, csrc/cuda, their tests."""
+    for path in (ROOT / "csrc" / "cuda").glob("*.cu"):
+        if path.stem == "context":
+            continue
+        assert (ROOT / "csrc" / "cpu" / f"{path.stem}.c").exists(), path
+        assert (ROOT / "tests" / "c" / f"test_{path.stem}.c").exists(), path
+        assert (ROOT / "tests" / "cuda" / f"test_{path.stem}.cc").exists(), path
+        assert f"dc_{path.stem}_cuda(" in (ROOT / "csrc" / "cuda" / "cuda.h").read_text()
 
 
 def test_every_header_is_guarded_and_says_what_it_is():

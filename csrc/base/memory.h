@@ -6,6 +6,10 @@
 
 #include "base/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { DC_ALIGNMENT = 64 }; /* one cache line, one AVX-512 register */
 
 /* *out = a * b for sizes that come from outside; false on overflow or a negative factor. */
@@ -16,4 +20,7 @@ DC_MUST_USE int dc_size_mul(int64_t *out, int64_t a, int64_t b);
 DC_MUST_USE dc_status dc_alloc(void **out, int64_t count, size_t item_bytes, const char *what, dc_error *err);
 void dc_free(void *memory); /* takes; NULL is fine */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

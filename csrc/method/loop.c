@@ -4,9 +4,17 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "method/storage.h"
 
 /* Floats of eps that a batch keeps at most (4 MiB): what fits in a core's share of the last cache. */
 enum { KEPT_MAX = 1 << 20 };
+
+/* One batch: being filled, or asked and not yet answered. */
+typedef struct asked {
+    int64_t n_rows;
+    dc_row *rows;       /* (batch_size,) */
+    dc_results results; /* errors (batch_size,) */
+} asked;
 
 struct dc_loop {
     dc_loop_params params;
@@ -15,12 +23,12 @@ struct dc_loop {
     int64_t n_in_flight;
     int64_t next_slot; /* where filling goes on: an image in hand is finished before others are begun */
     int64_t reported;  /* slot lent to the caller by the last advance, or -1 */
-    /* the batch being filled */
-    int64_t n_rows;
-    dc_row *rows; /* (batch_size,) like all below */
-    dc_group *groups;
+    asked batches[2]; /* the second only with a device, which works on one while the other is filled and read */
+    asked *filling, *pending; /* pending: asked and not read, or NULL */
+    dc_group *groups;         /* (batch_size,) like the next three: of the batch being asked */
     int64_t *timesteps, *condition;
-    double *time, *errors;
+    double *time;
+    float *noise;   /* (n_noise, n_elem) the given noise on the device, or NULL */
     int64_t n_kept; /* groups whose eps is kept between noising and eps-error */
     float *kept;    /* (n_kept, n_elem) */
     dc_loop_stats stats;
@@ -76,10 +84,12 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     loop = memory;
     loop->params = *params;
     loop->reported = -1;
+    loop->filling = &loop->batches[0];
     if (params->noise == NULL && params->backend->noise_of_groups != NULL) {
         int64_t room = KEPT_MAX / params->n_elem;
         loop->n_kept = room < params->batch_size ? room : params->batch_size;
     }
+    int n_batches = params->backend->device != NULL ? 2 : 1;
     struct {
         void *member;
         int64_t count;
@@ -87,12 +97,12 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     } arrays[] = {
         {&loop->cost_of_arm, params->arms.n_arms, sizeof *loop->cost_of_arm},
         {&loop->slots, params->max_in_flight, sizeof *loop->slots},
-        {&loop->rows, params->batch_size, sizeof *loop->rows},
+        {&loop->batches[0].rows, params->batch_size, sizeof(dc_row)},
+        {&loop->batches[1].rows, n_batches == 2 ? params->batch_size : 0, sizeof(dc_row)},
         {&loop->groups, params->batch_size, sizeof *loop->groups},
         {&loop->timesteps, params->batch_size, sizeof *loop->timesteps},
         {&loop->condition, params->batch_size, sizeof *loop->condition},
         {&loop->time, params->batch_size, sizeof *loop->time},
-        {&loop->errors, params->batch_size, sizeof *loop->errors},
         {&loop->kept, loop->n_kept * params->n_elem, sizeof *loop->kept},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
@@ -105,6 +115,16 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     loop->params.arms.cost_of_arm = loop->cost_of_arm;
     if ((status = check_race(&loop->params, err)) != DC_OK)
         goto done;
+    for (int i = 0; i < n_batches; i++)
+        if ((status = dc_results_new(params->backend, &loop->batches[i].results, params->batch_size, params->n_elem, err)) !=
+            DC_OK)
+            goto done;
+    if (n_batches == 2 && params->noise != NULL) {
+        int64_t count = params->n_noise * params->n_elem; /* the caller has them in memory */
+        if ((status = dc_floats_new(params->backend, &loop->noise, params->noise, count, "noise", err)) != DC_OK)
+            goto done;
+        loop->params.noise = loop->noise;
+    }
     *out = loop;
     loop = NULL;
 done:
@@ -116,18 +136,22 @@ void dc_loop_free(dc_loop *loop)
 {
     if (loop == NULL)
         return;
+    const dc_backend *backend = loop->params.backend;
+    for (int i = 0; i < 2; i++) { /* first: this waits for a device that still works on the batch */
+        dc_results_free(backend, &loop->batches[i].results);
+        dc_free(loop->batches[i].rows);
+    }
     for (int64_t i = 0; loop->slots != NULL && i < loop->params.max_in_flight; i++) {
         dc_race_free(loop->slots[i].race);
-        dc_free(loop->slots[i].x_start);
+        dc_floats_free(backend, loop->slots[i].x_start);
     }
+    dc_floats_free(backend, loop->noise);
     dc_free(loop->cost_of_arm);
     dc_free(loop->slots);
-    dc_free(loop->rows);
     dc_free(loop->groups);
     dc_free(loop->timesteps);
     dc_free(loop->condition);
     dc_free(loop->time);
-    dc_free(loop->errors);
     dc_free(loop->kept);
     dc_free(loop);
 }
@@ -165,17 +189,16 @@ dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error
     dc_slot *slot = loop->slots;
     while (slot->race != NULL)
         slot++;
-    if (slot->x_start == NULL) {
-        void *memory;
-        dc_status status = dc_alloc(&memory, params->n_elem, sizeof(float), "x_start", err);
-        if (status != DC_OK)
-            return status;
-        slot->x_start = memory;
-    }
-    dc_status status = dc_race_new(&slot->race, &params->arms, params->trials, params->n_trials, &params->policy, err);
+    dc_status status = DC_OK;
+    if (slot->x_start == NULL)
+        status = dc_floats_new(params->backend, &slot->x_start, x_start, params->n_elem, "x_start", err);
+    else
+        status = dc_floats_put(params->backend, slot->x_start, x_start, params->n_elem, err);
     if (status != DC_OK)
         return status;
-    memcpy(slot->x_start, x_start, (size_t)params->n_elem * sizeof(float));
+    status = dc_race_new(&slot->race, &params->arms, params->trials, params->n_trials, &params->policy, err);
+    if (status != DC_OK)
+        return status;
     slot->tag = tag;
     slot->n_waiting = 0;
     slot->finished = 0;
@@ -189,12 +212,13 @@ dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error
 static void fill_batch(dc_loop *loop)
 {
     const dc_loop_params *params = &loop->params;
-    for (int64_t i = 0; i < params->max_in_flight && loop->n_rows < params->batch_size; i++) {
+    asked *batch = loop->filling;
+    for (int64_t i = 0; i < params->max_in_flight && batch->n_rows < params->batch_size; i++) {
         int64_t index = (loop->next_slot + i) % params->max_in_flight;
         dc_slot *slot = &loop->slots[index];
         if (slot->race != NULL && !slot->finished)
-            loop->n_rows = dc_plan_fill(slot, index, params->condition_offset, loop->rows, loop->n_rows,
-                                        params->batch_size);
+            batch->n_rows = dc_plan_fill(slot, index, params->condition_offset, batch->rows, batch->n_rows,
+                                         params->batch_size);
     }
 }
 
@@ -202,9 +226,10 @@ static void fill_batch(dc_loop *loop)
 static int64_t group_rows(dc_loop *loop)
 {
     const dc_loop_params *params = &loop->params;
+    const asked *batch = loop->filling;
     int64_t n_groups = 0;
-    for (int64_t r = 0; r < loop->n_rows; r++) {
-        const dc_row *row = &loop->rows[r];
+    for (int64_t r = 0; r < batch->n_rows; r++) {
+        const dc_row *row = &batch->rows[r];
         const dc_trial *trial = &params->trials[row->trial];
         int64_t t = trial->timestep;
         loop->timesteps[r] = t;
@@ -274,13 +299,13 @@ static void record_row(dc_loop *loop, const dc_row *row, double error)
     dc_race_record(slot->race, row->arm, row->trial, error);
 }
 
-static dc_status check_errors(const dc_loop *loop, dc_error *err)
+static dc_status check_errors(const dc_loop *loop, const asked *batch, dc_error *err)
 {
     const dc_loop_params *params = &loop->params;
-    for (int64_t r = 0; r < loop->n_rows; r++) {
-        if (isfinite(loop->errors[r]))
+    for (int64_t r = 0; r < batch->n_rows; r++) {
+        if (isfinite(batch->results.errors[r]))
             continue;
-        const dc_row *row = &loop->rows[r];
+        const dc_row *row = &batch->rows[r];
         const dc_trial *trial = &params->trials[row->trial];
         int64_t class_index =
             params->arms.class_of_arm != NULL ? params->arms.class_of_arm[row->arm] : row->arm;
@@ -296,36 +321,73 @@ static dc_status check_errors(const dc_loop *loop, dc_error *err)
     return DC_OK;
 }
 
-static dc_status run_batch(dc_loop *loop, dc_error *err)
+/* The batch that was filled goes through noising, denoiser and eps-error; a device may still be at it afterwards. */
+static dc_status ask_batch(dc_loop *loop, dc_error *err)
 {
     const dc_loop_params *params = &loop->params;
     const dc_backend *backend = params->backend;
     const dc_denoiser *denoiser = &params->denoiser;
+    const asked *batch = loop->filling;
     float *x_t;
     dc_prediction prediction;
     int64_t n_groups = group_rows(loop);
-    dc_status status = denoiser->input(denoiser->context, &x_t, loop->n_rows, params->n_elem, err);
+    dc_status status = denoiser->input(denoiser->context, &x_t, batch->n_rows, params->n_elem, err);
     if (status != DC_OK)
         return status;
     keep_noise(loop, n_groups);
     backend->noising(backend, x_t, loop->groups, n_groups, params->n_elem);
-    dc_batch batch = {loop->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition};
-    if ((status = denoiser->denoise(denoiser->context, &batch, &prediction, err)) != DC_OK)
+    dc_batch question = {batch->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition};
+    if ((status = denoiser->denoise(denoiser->context, &question, &prediction, err)) != DC_OK)
         return status;
-    backend->eps_error(backend, loop->errors, prediction, loop->groups, n_groups, params->n_elem, params->loss,
+    backend->eps_error(backend, batch->results.errors, prediction, loop->groups, n_groups, params->n_elem, params->loss,
                        params->delta);
     denoiser->release(denoiser->context);
-    if ((status = check_errors(loop, err)) != DC_OK)
+    loop->next_slot = batch->rows[batch->n_rows - 1].slot;
+    return DC_OK;
+}
+
+/* Its errors go to the races. */
+static dc_status read_batch(dc_loop *loop, asked *batch, dc_error *err)
+{
+    const dc_loop_params *params = &loop->params;
+    const dc_device *device = params->backend->device;
+    dc_status status = DC_OK;
+    if (device != NULL)
+        status = device->wait(params->backend, &batch->results, err);
+    if (status != DC_OK || (status = check_errors(loop, batch, err)) != DC_OK)
         return status;
-    for (int64_t r = 0; r < loop->n_rows; r++)
-        record_row(loop, &loop->rows[r], loop->errors[r]);
-    loop->next_slot = loop->rows[loop->n_rows - 1].slot;
-    loop->stats.n_evals += loop->n_rows;
+    for (int64_t r = 0; r < batch->n_rows; r++)
+        record_row(loop, &batch->rows[r], batch->results.errors[r]);
+    loop->stats.n_evals += batch->n_rows;
     loop->stats.n_batches++;
-    loop->n_rows = 0;
+    batch->n_rows = 0;
     if (params->after_batch != NULL)
         status = params->after_batch(params->after_batch_context, loop->stats.n_evals, err);
     return status;
+}
+
+/* Asks the filled batch and reads one: on the host the same, with a device the one before it, if there is one.  A batch
+ * that was asked too early to know of the other's losses is of rounds that were open anyway: no number depends on it. */
+static dc_status ask_and_read(dc_loop *loop, dc_error *err)
+{
+    const dc_device *device = loop->params.backend->device;
+    asked *now = loop->filling, *before = loop->pending;
+    dc_status status = ask_batch(loop, err);
+    if (status != DC_OK)
+        return status;
+    if (device == NULL)
+        return read_batch(loop, now, err);
+    device->mark(loop->params.backend, &now->results);
+    loop->pending = now;
+    loop->filling = now == &loop->batches[0] ? &loop->batches[1] : &loop->batches[0];
+    return before != NULL ? read_batch(loop, before, err) : DC_OK;
+}
+
+static dc_status read_pending(dc_loop *loop, dc_error *err)
+{
+    asked *batch = loop->pending;
+    loop->pending = NULL;
+    return read_batch(loop, batch, err);
 }
 
 static dc_status close_rounds(dc_loop *loop, dc_error *err)
@@ -359,9 +421,15 @@ dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_
             }
         }
         fill_batch(loop);
-        if (loop->n_rows == 0 || (loop->n_rows < loop->params.batch_size && !drain && dc_loop_wants_image(loop)))
+        int64_t n_rows = loop->filling->n_rows;
+        int is_full = n_rows == loop->params.batch_size, is_short = !is_full && !drain && dc_loop_wants_image(loop);
+        dc_status status;
+        if (!is_full && loop->pending != NULL) /* what it says may open more rounds */
+            status = read_pending(loop, err);
+        else if (n_rows == 0 || is_short)
             return DC_OK;
-        dc_status status = run_batch(loop, err);
+        else
+            status = ask_and_read(loop, err);
         if (status == DC_OK)
             status = close_rounds(loop, err);
         if (status != DC_OK)

@@ -7,6 +7,9 @@
  *       error  = backend eps_error (the same eps, kept or made again)
  *       every race whose round is complete closes it: drops classes, stops or goes on
  *
+ * With a device, one batch is under way there while the one before it is read and the next is filled: whatever the device
+ * is asked for is of rounds that are open anyway, so its numbers are those of a host.
+ *
  * It holds no lock and starts no thread.  Results do not depend on batch_size, max_in_flight or the order of images. */
 #ifndef DC_METHOD_LOOP_H
 #define DC_METHOD_LOOP_H
@@ -22,7 +25,7 @@
 /* What a denoiser is asked.  Arrays are borrowed for the call. */
 typedef struct dc_batch {
     int64_t n_rows, n_elem;
-    const float *x_t;         /* (n_rows, n_elem) */
+    const float *x_t;         /* (n_rows, n_elem), like the prediction in the backend's memory; the others in the host's */
     const int64_t *timesteps; /* (n_rows,) rows of the schedule */
     const double *time;       /* (n_rows,) the schedule's own time value of each row */
     const int64_t *condition; /* (n_rows,) */
@@ -30,7 +33,8 @@ typedef struct dc_batch {
 
 /* A denoiser.  input: gives the array (n_rows, n_elem) that the next batch's x_t is written to, owned by the denoiser;
  * denoise: fills *out; its data stays valid until release, which follows every denoise that returned DC_OK.  Both return
- * DC_OK or fill err. */
+ * DC_OK or fill err.  With a device they are of its stream: release comes when eps-error was begun, and the next batch's
+ * x_t may be written to the same place. */
 typedef struct dc_denoiser {
     void *context;
     dc_status (*input)(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err);

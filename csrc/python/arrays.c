@@ -173,15 +173,32 @@ static int tensor_from_numpy(core_state *state, tensor *out, PyObject *object, c
     return 0;
 }
 
-static int read_dlpack(core_state *state, tensor *out, const dlpack_tensor *from, const char *name)
+/* Memory that CUDA manages is everybody's. */
+static int check_place(core_state *state, int type, int id, const dc_backend *backend, const char *name)
 {
-    int code = from->dtype.code, bits = from->dtype.bits;
-    if (from->device.type != DLPACK_CPU && from->device.type != DLPACK_CUDA_HOST &&
-        from->device.type != DLPACK_CUDA_MANAGED) {
-        PyErr_Format(state->exceptions[DC_ERR_DEVICE], "%s is on DLPack device %d, must be on the CPU", name,
-                     (int)from->device.type);
+    PyObject *exception = state->exceptions[DC_ERR_DEVICE];
+    if (type == DLPACK_CUDA_MANAGED)
+        return 0;
+    if (backend->device != NULL) {
+        if (type == DLPACK_CUDA && id == backend->device_index)
+            return 0;
+        if (type == DLPACK_CUDA)
+            PyErr_Format(exception, "%s is on cuda:%d, must be on cuda:%d", name, id, backend->device_index);
+        else
+            PyErr_Format(exception, "%s is on DLPack device %d, must be on cuda:%d", name, type, backend->device_index);
         return -1;
     }
+    if (type == DLPACK_CPU || type == DLPACK_CUDA_HOST)
+        return 0;
+    PyErr_Format(exception, "%s is on DLPack device %d, must be on the CPU", name, type);
+    return -1;
+}
+
+static int read_dlpack(core_state *state, tensor *out, const dlpack_tensor *from, const dc_backend *backend, const char *name)
+{
+    int code = from->dtype.code, bits = from->dtype.bits;
+    if (check_place(state, from->device.type, from->device.id, backend, name) < 0)
+        return -1;
     if (code == DLPACK_FLOAT && bits == 32)
         out->dtype = DC_FLOAT32;
     else if (code == DLPACK_FLOAT && bits == 64)
@@ -223,7 +240,8 @@ static int read_dlpack(core_state *state, tensor *out, const dlpack_tensor *from
 }
 
 /* Takes the capsule's tensor over: renamed, so that its own destructor leaves it alone. */
-static int tensor_from_capsule(core_state *state, tensor *out, PyObject *capsule, const char *name)
+static int tensor_from_capsule(core_state *state, tensor *out, PyObject *capsule, const dc_backend *backend,
+                               const char *name)
 {
     if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
         dlpack_versioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
@@ -235,13 +253,14 @@ static int tensor_from_capsule(core_state *state, tensor *out, PyObject *capsule
                          (unsigned)managed->version.major);
             return -1;
         }
-        return read_dlpack(state, out, &managed->tensor, name);
+        out->is_read_only = (managed->flags & DLPACK_READ_ONLY) != 0;
+        return read_dlpack(state, out, &managed->tensor, backend, name);
     }
     if (PyCapsule_IsValid(capsule, "dltensor")) {
         dlpack_managed *managed = PyCapsule_GetPointer(capsule, "dltensor");
         PyCapsule_SetName(capsule, "used_dltensor");
         out->managed = managed;
-        return read_dlpack(state, out, &managed->tensor, name);
+        return read_dlpack(state, out, &managed->tensor, backend, name);
     }
     PyErr_Format(state->exceptions[DC_ERR_DTYPE], "%s gives no DLPack capsule, or a used one", name);
     return -1;
@@ -262,18 +281,23 @@ static void retell(PyObject *ours, const char *name, const char *words)
     Py_XDECREF(traceback);
 }
 
-/* object.__dlpack__(max_version=(1, 0)), and without the argument for producers older than it. */
-static PyObject *call_dlpack(PyObject *object)
+/* object.__dlpack__(max_version=(1, 0)), and without the argument for producers older than it; for a device with its stream,
+ * which the producer then makes wait for what it has under way. */
+static PyObject *call_dlpack(PyObject *object, const dc_backend *backend)
 {
-    PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *capsule = NULL;
-    PyObject *empty = PyTuple_New(0), *options = Py_BuildValue("{s(ii)}", "max_version", 1, 0);
-    if (method != NULL && empty != NULL && options != NULL) {
+    int on_device = backend->device != NULL;
+    PyObject *method = PyObject_GetAttrString(object, "__dlpack__"), *capsule = NULL, *empty = PyTuple_New(0);
+    PyObject *old = on_device ? Py_BuildValue("{sK}", "stream", (unsigned long long)backend->stream) : PyDict_New();
+    PyObject *options = on_device ? Py_BuildValue("{s(ii)sK}", "max_version", 1, 0, "stream", (unsigned long long)backend->stream)
+                                  : Py_BuildValue("{s(ii)}", "max_version", 1, 0);
+    if (method != NULL && empty != NULL && old != NULL && options != NULL) {
         capsule = PyObject_Call(method, empty, options);
         if (capsule == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            capsule = PyObject_CallNoArgs(method);
+            capsule = PyObject_Call(method, empty, old);
         }
     }
+    Py_XDECREF(old);
     Py_XDECREF(options);
     Py_XDECREF(empty);
     Py_XDECREF(method);
@@ -281,7 +305,7 @@ static PyObject *call_dlpack(PyObject *object)
 }
 
 /* Refuses a device before the producer copies or synchronises anything. */
-static int check_device(core_state *state, PyObject *object, const char *name)
+static int check_device(core_state *state, PyObject *object, const dc_backend *backend, const char *name)
 {
     int type, id;
     PyObject *device = PyObject_CallMethod(object, "__dlpack_device__", NULL);
@@ -296,24 +320,23 @@ static int check_device(core_state *state, PyObject *object, const char *name)
         PyErr_Format(state->exceptions[DC_ERR_DEVICE], "%s does not say which device it is on", name);
         return -1;
     }
-    if (type != DLPACK_CPU && type != DLPACK_CUDA_HOST && type != DLPACK_CUDA_MANAGED) {
-        PyErr_Format(state->exceptions[DC_ERR_DEVICE], "%s is on DLPack device %d, must be on the CPU", name, type);
-        return -1;
-    }
-    return 0;
+    return check_place(state, type, id, backend, name);
 }
 
-int tensor_from_object(core_state *state, tensor *out, PyObject *object, const char *name, PyObject *wrong)
+int tensor_from_object(core_state *state, tensor *out, PyObject *object, const dc_backend *backend, const char *name,
+                       PyObject *wrong)
 {
     int result = -1;
     memset(out, 0, sizeof *out);
-    if (PyArray_Check(object)) {
+    if (backend->device != NULL && !PyObject_HasAttrString(object, "__dlpack__")) {
+        PyErr_Format(wrong, "%s is %R, must be a tensor on cuda:%d", name, Py_TYPE(object), backend->device_index);
+    } else if (PyArray_Check(object) && backend->device == NULL) {
         result = tensor_from_numpy(state, out, object, name);
     } else if (PyObject_HasAttrString(object, "__dlpack__")) {
         PyObject *capsule = NULL;
-        if (check_device(state, object, name) == 0) {
-            if ((capsule = call_dlpack(object)) != NULL)
-                result = tensor_from_capsule(state, out, capsule, name);
+        if (check_device(state, object, backend, name) == 0) {
+            if ((capsule = call_dlpack(object, backend)) != NULL)
+                result = tensor_from_capsule(state, out, capsule, backend, name);
             else
                 retell(state->exceptions[DC_ERR_DTYPE], name, "could not be exported through DLPack");
         }
@@ -342,19 +365,62 @@ static void copy_dense(char **to, const char *from, const int64_t *shape, const 
         copy_dense(to, from + i * strides[0] * (int64_t)item, shape + 1, strides + 1, n_dims - 1, item);
 }
 
-int tensor_make_rows_dense(core_state *state, tensor *t)
+int64_t tensor_items(const tensor *t)
 {
-    int64_t expected = 1, items = 1;
-    int dense = 1;
-    size_t item = dc_dtype_bytes(t->dtype);
-    for (int i = t->n_dims - 1; i >= 0; i--) {
-        if (i > 0 && t->shape[i] > 1 && t->strides[i] != expected)
-            dense = 0;
-        expected *= t->shape[i];
+    int64_t items = 1;
+    for (int i = 0; i < t->n_dims; i++)
         items *= t->shape[i];
+    return items;
+}
+
+/* From the last axis up to `first_axis`; what has no items is. */
+static int is_dense(const tensor *t, int first_axis)
+{
+    int64_t expected = 1;
+    for (int i = t->n_dims - 1; i >= first_axis; i--) {
+        if (t->shape[i] > 1 && t->strides[i] != expected)
+            return tensor_items(t) == 0;
+        expected *= t->shape[i];
     }
-    if (dense && ((uintptr_t)t->data % item == 0) && (t->n_dims == 0 || t->strides[0] >= 0))
+    return 1;
+}
+
+int tensor_dense(core_state *state, tensor *out, PyObject *object, const dc_backend *backend, dc_dtype dtype, int is_written,
+                 const char *name)
+{
+    const char *words = NULL;
+    if (tensor_from_object(state, out, object, backend, name, state->exceptions[DC_ERR_DTYPE]) < 0)
+        return -1;
+    PyObject *exception = state->exceptions[DC_ERR_SHAPE];
+    if (out->dtype != dtype) {
+        exception = state->exceptions[DC_ERR_DTYPE];
+        words = dtype == DC_FLOAT64 ? "of float64" : "of float32";
+    } else if (out->n_dims < 1) {
+        words = "of one axis or more";
+    } else if (!is_dense(out, 0) || (uintptr_t)out->data % dc_dtype_bytes(dtype) != 0) {
+        words = "C-contiguous and aligned";
+    } else if (is_written && out->is_read_only) {
+        exception = state->exceptions[DC_ERR_VALUE];
+        words = "writeable";
+    }
+    if (words == NULL)
         return 0;
+    PyErr_Format(exception, "%s must be %s", name, words);
+    tensor_clear(out);
+    return -1;
+}
+
+int tensor_make_rows_dense(core_state *state, tensor *t, const dc_backend *backend, const char *name)
+{
+    int64_t items = tensor_items(t);
+    size_t item = dc_dtype_bytes(t->dtype);
+    if (is_dense(t, 1) && ((uintptr_t)t->data % item == 0) && (t->n_dims == 0 || t->strides[0] >= 0))
+        return 0;
+    if (backend->device != NULL) {
+        PyErr_Format(state->exceptions[DC_ERR_SHAPE], "%s must have C-contiguous, aligned rows on cuda:%d", name,
+                     backend->device_index);
+        return -1;
+    }
     dc_error err = {0};
     if (dc_alloc(&t->copy, items, item, "a dense copy", &err) != DC_OK) {
         core_raise(state, &err);

@@ -24,7 +24,8 @@ void *array_data(PyObject *array);
 int64_t array_size(PyObject *array);
 int64_t array_dim(PyObject *array, int axis);
 
-/* Any tensor in host memory: a NumPy array, a DLPack producer or a buffer.  Clear it with the GIL held. */
+/* Any tensor: in host memory a NumPy array, a DLPack producer or a buffer, on a device a DLPack producer.  Clear it with the
+ * GIL held. */
 typedef struct tensor {
     const char *data;
     dc_dtype dtype;
@@ -32,14 +33,20 @@ typedef struct tensor {
     int64_t shape[TENSOR_DIMS], strides[TENSOR_DIMS]; /* in elements */
     PyObject *owner;  /* new reference: array or capsule's producer */
     void *managed;    /* DLPack's, with its version, deleted by tensor_clear */
-    int is_versioned;
+    int is_versioned, is_read_only;
     void *copy;       /* dense copy, when one was needed */
 } tensor;
 
-/* 0, or -1 with DTypeError, DeviceError, ShapeError or `wrong` (for what is no tensor at all) set. */
-int tensor_from_object(core_state *state, tensor *out, PyObject *object, const char *name, PyObject *wrong);
-/* Makes every row (first axis) dense, by a copy when it is not. */
-int tensor_make_rows_dense(core_state *state, tensor *t);
+/* A tensor in the backend's memory: the host's, or its device's, ready on its stream.  0, or -1 with DTypeError, DeviceError,
+ * ShapeError or `wrong` (for what is no tensor at all) set. */
+int tensor_from_object(core_state *state, tensor *out, PyObject *object, const dc_backend *backend, const char *name,
+                       PyObject *wrong);
+/* The same of one dtype, dense, with a first axis; to be written if so asked. */
+int tensor_dense(core_state *state, tensor *out, PyObject *object, const dc_backend *backend, dc_dtype dtype, int is_written,
+                 const char *name);
+int64_t tensor_items(const tensor *t);
+/* Makes every row (first axis) dense, by a copy when it is not; on a device that is a ShapeError. */
+int tensor_make_rows_dense(core_state *state, tensor *t, const dc_backend *backend, const char *name);
 void tensor_clear(tensor *t);
 
 #endif

@@ -28,6 +28,9 @@ int core_errors_init(core_state *state);
 /* cpu_type.c, dit_type.c, loop_type.c: borrowed contents; NULL with TypeError when the object is of another type. */
 extern PyType_Spec core_cpu_spec, core_dit_spec, core_loop_spec;
 const dc_backend *core_backend_of(core_state *state, PyObject *cpu);
+/* A Cpu's, or that in a capsule of another module: diffcls._cuda's. */
+#define CORE_BACKEND_CAPSULE "diffcls.backend.1"
+const dc_backend *core_any_backend_of(core_state *state, PyObject *object);
 const dc_dit *core_dit_of(core_state *state, PyObject *dit);
 
 /* ops.c, functions.c */

@@ -79,6 +79,13 @@ const dc_backend *core_backend_of(core_state *state, PyObject *cpu)
     return ((cpu_object *)cpu)->backend;
 }
 
+const dc_backend *core_any_backend_of(core_state *state, PyObject *object)
+{
+    if (PyCapsule_IsValid(object, CORE_BACKEND_CAPSULE))
+        return PyCapsule_GetPointer(object, CORE_BACKEND_CAPSULE);
+    return core_backend_of(state, object);
+}
+
 static PyGetSetDef cpu_getset[] = {
     {"n_threads", cpu_n_threads, NULL, "Threads, the caller's included.", NULL},
     {"simd", cpu_simd, NULL, "Instruction set: 'scalar', 'avx2' or 'avx512'.", NULL},

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { DLPACK_CPU = 1, DLPACK_CUDA_HOST = 3, DLPACK_CUDA_MANAGED = 13, DLPACK_FLOAT = 2, DLPACK_BFLOAT = 4 };
+enum { DLPACK_CPU = 1, DLPACK_CUDA = 2, DLPACK_CUDA_HOST = 3, DLPACK_CUDA_MANAGED = 13, DLPACK_FLOAT = 2, DLPACK_BFLOAT = 4 };
 
 typedef struct dlpack_tensor {
     void *data;
@@ -19,6 +19,9 @@ typedef struct dlpack_tensor {
     int64_t *shape, *strides; /* strides NULL: dense */
     uint64_t byte_offset;
 } dlpack_tensor;
+
+/* In the flags of a versioned tensor: its memory must not be written. */
+#define DLPACK_READ_ONLY UINT64_C(1)
 
 typedef struct dlpack_managed {
     dlpack_tensor tensor;

@@ -162,9 +162,14 @@ static int make_denoiser(loop_object *self, dc_loop_params *params, const loop_a
         }
         self->trampoline.state = state;
         self->trampoline.callable = a->denoiser;
+        self->trampoline.backend = params->backend;
         self->trampoline.batch_size = a->batch_size;
         params->denoiser = trampoline_entry(&self->trampoline);
         return 0;
+    }
+    if (params->backend->dit == NULL) {
+        PyErr_SetString(state->exceptions[DC_ERR_DEVICE], "the native DiT runs on the CPU only, the backend is another");
+        return -1;
     }
     if (dc_dit_denoiser_new(&self->native, core_dit_of(state, a->denoiser), params->backend, a->batch_size, &err) != DC_OK) {
         core_raise(state, &err);
@@ -189,7 +194,7 @@ static int start(loop_object *self, const loop_arguments *a)
     self->progress = a->progress == Py_None ? NULL : Py_NewRef(a->progress);
     self->keep_errors = a->keep_errors;
     self->n_classes = params.arms.n_classes = a->n_classes;
-    if ((params.backend = core_backend_of(state, a->backend)) == NULL || parse_shape(self, a->shape) < 0)
+    if ((params.backend = core_any_backend_of(state, a->backend)) == NULL || parse_shape(self, a->shape) < 0)
         return -1;
     params.n_elem = self->n_elem;
     if (a->batch_size < 1 || a->batch_size > 1 << 20) {

@@ -17,6 +17,27 @@ static dc_status failed(dc_error *err)
     return dc_error_set(err, DC_ERR_CALLBACK, "a Python exception is set");
 }
 
+/* The tensor that the callable gives, and its memory. */
+static PyObject *input_on_device(trampoline *self)
+{
+    core_state *state = self->state;
+    tensor *t = &self->x_t_memory;
+    PyObject *x_t = PyObject_CallMethod(self->callable, "input", "L", (long long)self->batch_size);
+    if (x_t == NULL || tensor_dense(state, t, x_t, self->backend, DC_FLOAT32, 1, "input") < 0) {
+        Py_XDECREF(x_t);
+        return NULL;
+    }
+    int same = t->n_dims == self->n_dims;
+    for (int i = 0; same && i < t->n_dims; i++)
+        same = t->shape[i] == self->shape[i];
+    if (!same) {
+        PyErr_Format(state->exceptions[DC_ERR_SHAPE], "input has the wrong shape, must have batch_size rows of shape");
+        tensor_clear(t);
+        Py_CLEAR(x_t);
+    }
+    return x_t;
+}
+
 static dc_status give_input(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err)
 {
     trampoline *self = context;
@@ -24,12 +45,13 @@ static dc_status give_input(void *context, float **x_t, int64_t n_rows, int64_t 
     if (self->x_t == NULL) {
         take_gil(self);
         self->shape[0] = self->batch_size;
-        self->x_t = array_new(self->n_dims, self->shape, ARRAY_FLOAT32);
+        self->x_t = self->backend->device != NULL ? input_on_device(self)
+                                                  : array_new(self->n_dims, self->shape, ARRAY_FLOAT32);
         drop_gil(self);
         if (self->x_t == NULL)
             return failed(err);
     }
-    *x_t = array_data(self->x_t);
+    *x_t = self->backend->device != NULL ? (void *)(uintptr_t)self->x_t_memory.data : array_data(self->x_t);
     return DC_OK;
 }
 
@@ -45,7 +67,8 @@ static PyObject *call(trampoline *self, const dc_batch *batch)
 {
     PyObject *arguments[4] = {NULL}, *answer = NULL;
     self->shape[0] = batch->n_rows;
-    arguments[0] = array_view(self->x_t, self->n_dims, self->shape, ARRAY_FLOAT32);
+    arguments[0] = self->backend->device != NULL ? PySequence_GetSlice(self->x_t, 0, (Py_ssize_t)batch->n_rows)
+                                                 : array_view(self->x_t, self->n_dims, self->shape, ARRAY_FLOAT32);
     arguments[1] = copy_numbers(batch->timesteps, batch->n_rows, ARRAY_INT64);
     arguments[2] = copy_numbers(batch->time, batch->n_rows, ARRAY_FLOAT64);
     arguments[3] = copy_numbers(batch->condition, batch->n_rows, ARRAY_INT64);
@@ -60,13 +83,14 @@ static int check_answer(trampoline *self, PyObject *answer)
 {
     core_state *state = self->state;
     tensor *t = &self->prediction;
-    if (tensor_from_object(state, t, answer, "the denoiser's prediction", state->exceptions[DC_ERR_DENOISER]) < 0)
+    if (tensor_from_object(state, t, answer, self->backend, "the denoiser's prediction", state->exceptions[DC_ERR_DENOISER]) <
+        0)
         return -1;
     int same = t->n_dims == self->n_dims;
     for (int i = 0; same && i < t->n_dims; i++)
         same = t->shape[i] == self->shape[i];
     if (same)
-        return tensor_make_rows_dense(state, t);
+        return tensor_make_rows_dense(state, t, self->backend, "the denoiser's prediction");
     PyObject *got = PyTuple_New(t->n_dims), *wanted = PyTuple_New(self->n_dims);
     for (int i = 0; got != NULL && i < t->n_dims; i++)
         PyTuple_SET_ITEM(got, i, PyLong_FromLongLong(t->shape[i]));
@@ -101,7 +125,7 @@ static void release(void *context)
     trampoline *self = context;
     take_gil(self);
     tensor_clear(&self->prediction);
-    if (self->x_t != NULL && Py_REFCNT(self->x_t) != 1)
+    if (self->backend->device == NULL && self->x_t != NULL && Py_REFCNT(self->x_t) != 1)
         Py_CLEAR(self->x_t);
     drop_gil(self);
 }
@@ -114,5 +138,6 @@ dc_denoiser trampoline_entry(trampoline *self)
 void trampoline_clear(trampoline *self)
 {
     tensor_clear(&self->prediction);
+    tensor_clear(&self->x_t_memory);
     Py_CLEAR(self->x_t);
 }

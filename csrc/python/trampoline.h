@@ -1,7 +1,10 @@
 /* A Python callable as the loop's denoiser.
  *
- * x_t lives in memory that a NumPy array owns.  When nobody else holds that array after the call, the next batch is written
- * into it again; when somebody does, they keep it, unchanged, and the next batch gets a new one. */
+ * On the host:  * x_t lives in memory that a NumPy array owns.  When nobody else holds that array after the call, the next batch is written
+ * into it again; when somebody does, they keep it, unchanged, and the next batch gets a new one.
+ *
+ * With a device x_t is what callable.input(batch_size) gives, a tensor (batch_size, *shape) float32 of the callable's own
+ * framework: written anew for every batch, in the order of the stream. */
 #ifndef DC_PYTHON_TRAMPOLINE_H
 #define DC_PYTHON_TRAMPOLINE_H
 
@@ -10,11 +13,13 @@
 
 typedef struct trampoline {
     core_state *state;
-    PyObject *callable; /* borrowed from the Loop */
+    PyObject *callable; /* borrowed from the Loop, like the backend */
+    const dc_backend *backend;
     int n_dims;         /* of a batch: (B, *shape) */
     int64_t shape[TENSOR_DIMS];
     int64_t batch_size;
     PyObject *x_t; /* (batch_size, *shape), or NULL */
+    tensor x_t_memory; /* x_t's, with a device */
     tensor prediction;
     PyThreadState *thread; /* of the advance under way, while the GIL is released */
 } trampoline;

@@ -15,10 +15,9 @@ static inline int backends_open(dc_backend **backends, int n_threads)
 {
     int n = 0;
     for (int simd = DC_SIMD_SCALAR; simd <= DC_SIMD_AVX512; simd++) {
-        dc_error err = {0};
         if (!dc_simd_available((dc_simd)simd))
             continue;
-        CHECK(dc_cpu_backend_new(&backends[n], n_threads, dc_simd_name((dc_simd)simd), &err) == DC_OK);
+        CHECK(dc_cpu_backend_new(&backends[n], n_threads, dc_simd_name((dc_simd)simd), NULL) == DC_OK);
         n++;
     }
     CHECK(n > 0);

@@ -1,0 +1,192 @@
+"""Mistakes planted in csrc/cuda, one at a time: does the shim catch each?  `make mutants`; python tests/cuda/mutants.py [NAME].
+
+Every mutation is exact text: it must stand in the source once, so a source that moves on takes its mutations along or this
+script fails.  The changed copy is built like the real one, and a test has to fail, to crash or to hang.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+COPY = ROOT / "build" / "mutants"
+PATIENCE = 120  # seconds that a test may take: many times what it needs
+
+# name, file, text, what it becomes
+MUTANTS = [
+    ("noise: a slice's odd beginning is forgotten", "noise.cu", "4 * block - params.first;", "4 * (block - params.first / 4);"),
+    ("noise: the tail is written past the end", "noise.cu", "if (e + i >= 0 && e + i < params.count)", "if (e + i >= 0)"),
+    ("noise: elements before the slice are written", "noise.cu", "if (e + i >= 0 && ", "if ("),
+    ("noise: 32-bit element index", "noise.cu", "= 4 * block - params.first;", "= (int)(4 * block - params.first);"),
+    ("noise: the last block of threads is missing", "noise.cu", "(n_blocks + NOISE_THREADS - 1) /", "n_blocks /"),
+    ("noise: threads past the end go on", "noise.cu", "if (e >= params.count)", "if (e > params.count + 8)"),
+    ("noising: rows a block apart", "noising.cu", "params.x_t + row * params.n_elem", "params.x_t + row * DC_BLOCK"),
+    ("noising: a piece's last row is forgotten", "noising.cu", "+ piece.n_rows; row++", "+ piece.n_rows - 1; row++"),
+    (
+        "noising: 32-bit element index",
+        "noising.cu",
+        "(int64_t)(blockIdx.x % params.n_blocks) * DC_BLOCK",
+        "(int)(blockIdx.x % params.n_blocks) * DC_BLOCK",
+    ),
+    (
+        "noising: pieces and blocks change places",
+        "noising.cu",
+        "params.pieces[blockIdx.x / params.n_blocks]",
+        "params.pieces[blockIdx.x % params.n_blocks]",
+    ),
+    ("noising: (p, q) instead of (alpha, sigma)", "noising.cu", "n_elem, false)", "n_elem, true)"),
+    ("vectors: alignment to four bytes is enough", "piece.h", "(uintptr_t)data % 16 == 0", "(uintptr_t)data % 4 == 0"),
+    (
+        "vectors: a load past the end",
+        "piece.h",
+        "if (e + 4 <= n_elem && dc_is_aligned(data)) {\n        dc_load4",
+        "if (dc_is_aligned(data)) {\n        dc_load4",
+    ),
+    (
+        "vectors: a store past the end",
+        "piece.h",
+        "if (e + 4 <= n_elem && dc_is_aligned(data)) {\n        ((float4",
+        "if (dc_is_aligned(data)) {\n        ((float4",
+    ),
+    ("vectors: the tail is not written", "piece.h", "if (e + i < n_elem)\n", "if (e + 4 <= n_elem)\n"),
+    ("vectors: two components change places", "piece.h", "out[0] = four.x, out[1] = four.y", "out[0] = four.y, out[1] = four.x"),
+    ("noise: 32-bit counter", "piece.h", "(uint64_t)e / 4);", "(uint64_t)((int)e / 4));"),
+    ("noise: radius and angle change places", "piece.h", "&eps[3], words.w2, words.w3", "&eps[3], words.w3, words.w2"),
+    ("noise: one block of four everywhere", "piece.h", "key.timestep, block);", "key.timestep, block & ~1ull);"),
+    ("mix: given noise is ignored", "piece.h", "if (piece->eps != NULL)", "if (piece->eps != NULL && e < 0)"),
+    ("mix: a and b change places", "piece.h", "piece->a, x_start[i], piece->b, eps[i]", "piece->b, x_start[i], piece->a, eps[i]"),
+    ("eps_error: no barrier before the sum", "eps_error.cu", "        __syncthreads();\n        if (warp", "        if (warp"),
+    ("eps_error: no barrier before the next rows", "eps_error.cu", "__syncthreads(); /* terms are written again */", ""),
+    (
+        "eps_error: a barrier that not every warp reaches",
+        "eps_error.cu",
+        "__syncthreads(); /* terms are written again */",
+        "if (warp < rows)\n            __syncthreads();",
+    ),
+    ("eps_error: a mask of half a warp", "eps_error.cu", "EVERY_LANE = 0xffffffffu", "EVERY_LANE = 0x0000ffffu"),
+    ("eps_error: the tree begins too low", "eps_error.cu", "width = LANES / 2", "width = LANES / 4"),
+    ("eps_error: lanes are neighbours' runs", "eps_error.cu", "terms[e + lane]", "terms[lane * LANES + e / LANES]"),
+    ("eps_error: the tree in float32", "eps_error.cu", "double total = sum;", "float total = sum;"),
+    (
+        "eps_error: elements past the end count",
+        "eps_error.cu",
+        "(int64_t)block * DC_BLOCK + in_block + j < n_elem",
+        "in_block + j < DC_BLOCK",
+    ),
+    ("eps_error: rows are taken for dense", "eps_error.cu", "+ row + r) * params.row_stride", "+ row + r) * n_elem"),
+    (
+        "eps_error: 32-bit row offset",
+        "eps_error.cu",
+        "(piece.first_row + row + r) * params.row_stride",
+        "(int)((int)(piece.first_row + row + r) * (unsigned)params.row_stride)",
+    ),
+    ("eps_error: every piece begins at row 0", "eps_error.cu", "(piece.first_row + row + r)", "(row + r)"),
+    ("eps_error: sums of every piece begin at row 0", "eps_error.cu", "(piece.first_row + row + warp)", "(row + warp)"),
+    ("eps_error: halves are read as brain floats", "eps_error.cu", "? eps_error_kernel<half_bits>", "? eps_error_kernel<bfloat_bits>"),
+    ("eps_error: one row's alignment for all", "eps_error.cu", "dc_is_aligned(data);", "dc_is_aligned(params.prediction);"),
+    ("eps_error: a vector load past the end", "eps_error.cu", "!is_aligned || e + UNIT<T> > n_elem", "!is_aligned"),
+    (
+        "eps_error: targets of halves in the order of floats",
+        "eps_error.cu",
+        "i % UNIT<T>;\n        target4",
+        "i % 4;\n        target4",
+    ),
+    ("eps_error: warps without a row add one up", "eps_error.cu", "if (warp < rows) {", "if (warp < ROWS) {"),
+    ("eps_error: every lane writes the sum", "eps_error.cu", "if (lane == 0)\n                params.sums", "params.sums"),
+    ("eps_error: shared memory for one row", "eps_error.cu", "ROWS * DC_BLOCK * sizeof(float),", "DC_BLOCK * sizeof(float),"),
+    ("eps_error: the target of x_start is not scaled", "eps_error.cu", "DC_MUL(piece->a, out[i])", "out[i]"),
+    ("eps_error: l1 where l2 is asked", "eps_error.cu", "loss == DC_LOSS_L2   ? dc_loss_l2", "loss == DC_LOSS_L2   ? dc_loss_l1"),
+    ("mean: blocks past the last are read", "eps_error.cu", "lane < count ? sums[first + lane] : 0.0", "sums[first + lane]"),
+    ("mean: blocks are added backwards", "eps_error.cu", "__shfl_sync(EVERY_LANE, sum, i)", "__shfl_sync(EVERY_LANE, sum, count - 1 - i)"),
+    ("mean: by whole blocks", "eps_error.cu", "/ (double)params.n_elem", "/ (double)(params.n_blocks * DC_BLOCK)"),
+    ("mean: lanes past the last block leave", "eps_error.cu", "if (row >= params.n_rows)", "if (row >= params.n_rows || lane >= params.n_blocks)"),
+    ("pieces: the antithetic sign is lost", "context.cu", "group->sigma) * group->eps_sign;", "group->sigma);"),
+    ("pieces: the last is as long as the others", "context.cu", "group->n_rows - row < rows_max ? group->n_rows - row : rows_max", "rows_max"),
+    ("pieces: all of a group begin at its first row", "context.cu", "= first_row + row;", "= first_row;"),
+    ("pieces: written before the earlier copy ran", "context.cu", "cudaEventSynchronize(stage->copied)", "cudaSuccess"),
+    ("batch: errors are read at once", "context.cu", "cudaEventSynchronize((cudaEvent_t)results->mark)", "cudaSuccess"),
+    ("batch: its end is not marked", "context.cu", "cudaEventRecord((cudaEvent_t)results->mark, cuda->stream)", "cudaSuccess"),
+    ("results: freed while the device writes them", "context.cu", "if (results->errors != NULL)\n        (void)cudaStreamSynchronize(cuda->stream);", ""),
+    ("upload: pinned memory is not waited for", "context.cu", "attributes.type != cudaMemoryTypeUnregistered", "attributes.type == 99"),
+    ("launch: on the default stream", "context.h", "config.stream = cuda->stream;", "config.stream = NULL;"),
+    ("device: another device stays current", "context.cu", "&& now != before)", "&& now < before)"),
+    ("device: the thread's own is used", "context.cu", "if (before != cuda->device)", "if (before > cuda->device)"),
+    ("failure: a failed launch is not remembered", "context.h", "dc_cuda_note(cuda, cudaLaunchKernelEx(&config, kernel, params), what);", "(void)cudaLaunchKernelEx(&config, kernel, params);"),
+    ("life: an event is leaked", "context.cu", "(void)cudaEventDestroy(cuda->stages[i].copied);", "continue;"),
+]  # fmt: skip
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        "make",
+        "-s",
+        "-C",
+        str(HERE),
+        f"SOURCE={COPY / 'csrc'}",
+        f"BUILD={COPY / 'objects'}",
+        "WARNINGS=-w",
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def fresh_copy() -> None:
+    for path in sorted((ROOT / "csrc" / "cuda").iterdir()):
+        target = COPY / "csrc" / "cuda" / path.name
+        if not target.exists() or target.read_bytes() != path.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def caught_by(file: str) -> str | None:
+    """The test that the copy fails, and how; None when all pass.  The changed file's own test comes first."""
+    stems = sorted((path.stem for path in HERE.glob("test_*.cc")), key=lambda stem: (stem[5:] != Path(file).stem, stem))
+    for stem in stems:
+        built = make(str(COPY / "objects" / stem))
+        if built.returncode != 0:
+            raise RuntimeError(built.stderr[-600:])
+        try:
+            test = COPY / "objects" / stem
+            done = subprocess.run([test], capture_output=True, text=True, timeout=PATIENCE, errors="replace")
+        except subprocess.TimeoutExpired:
+            return f"{stem} hangs"
+        if done.returncode != 0:
+            said = [line for line in done.stderr.splitlines() if line.startswith("shim: ") or "runtime error" in line]
+            return f"{stem}: {said[0] if said else 'wrong numbers' if done.returncode > 0 else 'crash'}"
+    return None
+
+
+def main() -> int:
+    chosen = [mutant for mutant in MUTANTS if len(sys.argv) < 2 or sys.argv[1] in mutant[0]]
+    fresh_copy()
+    if (failed := caught_by("")) is not None:
+        print("the sources as they are do not pass:", failed)
+        return 1
+    survivors = 0
+    for name, file, text, becomes in chosen:
+        began = time.monotonic()
+        fresh_copy()
+        target = COPY / "csrc" / "cuda" / file
+        source = target.read_text()
+        if source.count(text) != 1:
+            print(f"STALE     {name}: its text stands {source.count(text)} times in {file}")
+            survivors += 1
+            continue
+        target.write_text(source.replace(text, becomes))
+        how = caught_by(file)
+        survivors += how is None
+        print(
+            f"{'SURVIVED' if how is None else 'caught'}    {name}  [{how}, {time.monotonic() - began:.0f} s]",
+            flush=True,
+        )
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
