@@ -24,7 +24,7 @@ MUTANTS = [
     ("noise: elements before the slice are written", "noise.cu", "if (e + i >= 0 && ", "if ("),
     ("noise: 32-bit element index", "noise.cu", "= 4 * block - params.first;", "= (int)(4 * block - params.first);"),
     ("noise: the last block of threads is missing", "noise.cu", "(n_blocks + NOISE_THREADS - 1) /", "n_blocks /"),
-    ("noise: threads past the end go on", "noise.cu", "if (e >= params.count)", "if (e > params.count + 8)"),
+    ("noise: the last thread leaves too soon", "noise.cu", "if (e >= params.count)", "if (e + 4 >= params.count)"),
     ("noising: rows a block apart", "noising.cu", "params.x_t + row * params.n_elem", "params.x_t + row * DC_BLOCK"),
     ("noising: a piece's last row is forgotten", "noising.cu", "+ piece.n_rows; row++", "+ piece.n_rows - 1; row++"),
     (
