@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _core, cuda, table_file
+from . import _core, cuda
 from .answer import answer
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
@@ -34,13 +33,14 @@ from .options import (
     check_weighting,
     split_images,
 )
-from .policies import Fixed, Lowered, Policy, Terms, describe, every_trial, is_list, lower
+from .policies import Lowered, Policy, Terms, lower
 from .progress import open_progress
 from .prompts import Arms, Templates, resolve
 from .result import Result, Results
 from .run_record import run_record
 from .shortlist import Shortlist, among_all, some_of
 from .tables import ErrorTable
+from .tabulating import tabulate
 from .temperature import Calibration
 from .threads import backend
 
@@ -266,38 +266,7 @@ class Classifier:
             A class has several prompts that race (pool="min"): their errors have no common row.  Or both or neither of
             `n_samples` and `policy` are given.
         """
-        if len(self.arms.class_of_arm) != len(self.classes):
-            raise InputError("an error table needs one prompt a class, or pool='mean' or 'logmeanexp'")
-        if (n_samples is None) == (policy is None):
-            raise InputError("error_table needs n_samples or a policy, one of them")
-        policy = check_policy(policy) if n_samples is None else Fixed(n_samples)
-        items, _ = split_images(images, self.denoiser)
-        lowered = self._lower(policy)
-        lowered = Lowered(lowered.trials, every_trial()) if every_class else lowered
-        shape = (len(items), len(self.classes), len(lowered.trials["timestep"]))
-        table = ErrorTable(
-            errors=np.empty(shape) if path is None else np.broadcast_to(np.nan, shape),
-            trials=lowered.trials,
-            classes=self.classes,
-            run={**self.run, "policy": describe(policy, self.denoiser.profile)},
-            schedule=self.denoiser.schedule,
-            weighting=self.weighting,
-            cost=self.arms.cost_of_arm,
-            log_prior=self.log_prior,
-            temperature=self.temperature,
-            antithetic=self.noise_name == "antithetic",
-            n_noise=None if self.noise is None else len(self.noise),
-            listed=is_list(policy),
-            labels=None if labels is None else np.asarray(labels),
-            profile=self.denoiser.profile,
-        )
-        total = len(items) * shape[2] * len(self.arms.conditions)
-        with ExitStack() as stack:
-            errors = table.errors if path is None else stack.enter_context(table_file.filling(table, path))
-            report = stack.enter_context(open_progress(self.progress, total, len(items)))
-            for i, result in enumerate(self._classify(items, lowered, report, keep_errors=True)):
-                errors[i] = result.errors
-        return table if path is None else ErrorTable.load(path)
+        return tabulate(self, images, n_samples, policy, labels, path, every_class=every_class)
 
     def audit(
         self,

@@ -327,7 +327,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     prompts = [
         f"a photo of a {word}, a type of pet." for word in ("Abyssinian cat", "American Bulldog", "Basset Hound dog")
     ]
-    monkeypatch.setattr("diffcls.classifier.load", lambda model: Painter().denoiser(prompts))
+    monkeypatch.setattr("diffcls.classifier.open_model", lambda model, *device: Painter().denoiser(prompts))
     command = ["evaluate", "pets", "--data", str(tmp_path / "data"), "--model", "painter", "--json", "--quiet"]
     done = cli.main([*command, "--protocol", "paper", "--partial", "--out", str(tmp_path / "out")])
     said = capsys.readouterr()

@@ -92,7 +92,11 @@ class Meter:
 
 
 class Log:
-    """Appends one json object a line, each with its event and the wall clock's time; no result depends on them."""
+    """Appends one json object a line, each with "time" (UTC) and "event"; no result depends on them.
+
+    Events: "start" (pid, shard, n_images, run), "progress" (what `Progress` has, every ten seconds), "part" (part, rows, file),
+    "damaged" (part, file: it will be made anew), "error" (position, id, error), "done" or "stopped" (images, new, error).
+    """
 
     def __init__(self, out: Path, path: Path) -> None:
         self._out, self._path = out, path
