@@ -302,7 +302,7 @@ diffcls.evaluate(classifier(), data(300), out={out!r}, part_size=16, shard=({ind
 
 def start(out, index, n):
     here = Path(__file__).parent
-    code = CHILD.format(path=[str(here), str(here.parent)], out=str(out), index=index, n=n)
+    code = CHILD.format(path=[str(here)], out=str(out), index=index, n=n)
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
 
 

@@ -19,8 +19,6 @@ import diffcls
 from diffcls import StoreError
 from diffcls.evaluation.store import shard_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def test_kills_at_random_times():
     """Five here; ``python tests/kill.py --kills 100`` for more."""
@@ -211,7 +209,7 @@ def command(tmp_path_factory):
     return command, results(folder / "whole")
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "DIFFCLS_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(diffcls.__file__).parents[1]), "DIFFCLS_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize("pause", [None, 0.0, 0.01])
