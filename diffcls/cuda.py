@@ -31,7 +31,11 @@ def why_not() -> str | None:
     try:
         from . import _cuda
     except ImportError as error:
-        if getattr(error, "name", None) not in (None, "diffcls._cuda", f"{__package__}._cuda"):
+        if error.name not in (
+            None,
+            __package__,
+            f"{__package__}._cuda",
+        ):  # missing: "cannot import name" of the package
             raise
         return f"this build of diffcls has no CUDA module ({error}); it is built where nvcc is found"
     return _cuda.why_not()

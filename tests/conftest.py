@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zlib
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 from gaussian import GaussianClasses
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any of the hub's libraries is imported: no test asks the network
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a background job ignores Ctrl-C, and so would the children of tests
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

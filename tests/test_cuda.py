@@ -27,10 +27,15 @@ class OnDevice:
         raise AssertionError("nothing is exported where nothing can be computed")
 
 
-@pytest.fixture
-def no_module(monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffcls._cuda", None)
+@pytest.fixture(params=["forbidden", "not there"])
+def no_module(request, monkeypatch):
+    """Two ways of having none, which Python tells by two different errors."""
     monkeypatch.delattr(diffcls, "_cuda", raising=False)
+    if request.param == "forbidden":
+        monkeypatch.setitem(sys.modules, "diffcls._cuda", None)
+    else:
+        monkeypatch.delitem(sys.modules, "diffcls._cuda", raising=False)
+        monkeypatch.setattr(diffcls, "__path__", [])
 
 
 def test_a_build_without_cuda_says_so(no_module):
