@@ -1,6 +1,8 @@
 """CUDA without a device: why not, in a sentence, and what the compiler makes of the kernels."""
 
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,15 +29,20 @@ class OnDevice:
         raise AssertionError("nothing is exported where nothing can be computed")
 
 
-@pytest.fixture(params=["forbidden", "not there"])
-def no_module(request, monkeypatch):
-    """Two ways of having none, which Python tells by two different errors."""
+@pytest.fixture
+def no_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffcls._cuda", None)
     monkeypatch.delattr(diffcls, "_cuda", raising=False)
-    if request.param == "forbidden":
-        monkeypatch.setitem(sys.modules, "diffcls._cuda", None)
-    else:
-        monkeypatch.delitem(sys.modules, "diffcls._cuda", raising=False)
-        monkeypatch.setattr(diffcls, "__path__", [])
+
+
+def test_a_package_without_the_module_says_so(tmp_path):
+    """The file is not there at all, which Python tells by another error than a module that must not be imported."""
+    shutil.copytree(Path(diffcls.__file__).parent, tmp_path / "diffcls", ignore=shutil.ignore_patterns("_cuda*"))
+    command = [sys.executable, "-c", "import diffcls; print(diffcls.__file__); print(diffcls.cuda.why_not())"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    where, reason = done.stdout.splitlines()
+    assert where.startswith(str(tmp_path)) and reason.startswith("this build of diffcls has no CUDA module")
 
 
 def test_a_build_without_cuda_says_so(no_module):
