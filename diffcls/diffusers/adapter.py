@@ -99,10 +99,15 @@ class Adapter:
         return 1 if self.encoder is None else compression(self.encoder.vae)
 
     @property
+    def patch(self) -> int:
+        """A side of one token, in elements of x_start."""
+        patch = self.config.get("patch_size")
+        return patch if isinstance(patch, int) else 1
+
+    @property
     def granularity(self) -> int:
         """A side of the picture must be a multiple of it, in pixels."""
-        patch = self.config.get("patch_size")
-        return self.stride * (patch if isinstance(patch, int) else 1)
+        return self.stride * self.patch
 
     @property
     def latent_channels(self) -> int:
@@ -204,8 +209,22 @@ class FlowAdapter(Adapter):
     @property
     def image_seq_len(self) -> int:
         """Tokens of a picture."""
-        patch = self.config.get("patch_size") or 1
-        return (self.shape[1] // patch) * (self.shape[2] // patch)
+        return (self.shape[1] // self.patch) * (self.shape[2] // self.patch)
+
+
+class PackedFlow(FlowAdapter):
+    """A token is a 2x2 patch of the latents, packed before the module (`pack`), so its config knows no patch."""
+
+    patch = 2
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.config["in_channels"]) // 4
+
+    def default_size(self) -> tuple[int, int]:
+        """The pipeline's own: the config has none."""
+        side = int(self.pipe.default_sample_size) * self.stride
+        return side, side
 
 
 def first_half(output: Any, channels: int) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..errors import InputError
 from . import text
-from .adapter import FlowAdapter, Kwargs, pack, unpack
+from .adapter import FlowAdapter, Kwargs, PackedFlow, pack, unpack
 
 
-class Flux(FlowAdapter):
+class Flux(PackedFlow):
     """Tokens are 2x2 patches of the latent; time and guidance are multiplied by 1000 inside the module.
 
     FLUX.1 dev is guidance-distilled: it was trained to give, for a guidance that it is fed, what guidance would have given.
@@ -30,23 +30,6 @@ class Flux(FlowAdapter):
     def check(self) -> None:
         self._ids: dict[Any, Any] = {}
         self._ids_have_rows = False  # one set of positions a row, as diffusers 0.30 wants them
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.config["in_channels"]) // 4
-
-    def default_size(self) -> tuple[int, int]:
-        """The pipeline's own: the config has none."""
-        side = int(self.pipe.default_sample_size) * self.stride
-        return side, side
-
-    @property
-    def granularity(self) -> int:
-        return 2 * self.stride
-
-    @property
-    def image_seq_len(self) -> int:
-        return (self.shape[1] // 2) * (self.shape[2] // 2)
 
     def x_start_shape(self) -> tuple[int, int, int]:
         if int(self.config.get("out_channels") or self.config["in_channels"]) != int(self.config["in_channels"]):
@@ -104,6 +87,7 @@ class Flux2(FlowAdapter):
     models = "FLUX.2 dev (guidance-distilled), FLUX.2 klein base"
     time = "sigma (the module multiplies by 1000)"
     latents = "batch norm"
+    patch = 1
     conditions = (
         "three layers' hidden states of a language model in the pipeline's chat template, padded, no mask; guidance"
     )
@@ -119,18 +103,10 @@ class Flux2(FlowAdapter):
     def latent_channels_of(self, vae: Any) -> int | None:
         return 4 * int(vae.config["latent_channels"])
 
-    @property
-    def granularity(self) -> int:
-        return self.stride
-
     def default_size(self) -> tuple[int, int]:
         """The pipeline's own: the config has none."""
         side = int(self.pipe.default_sample_size) * super().stride
         return side, side
-
-    @property
-    def image_seq_len(self) -> int:
-        return self.shape[1] * self.shape[2]
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         states, _ = text.encode(self, prompts, max_sequence_length=self.settings.max_sequence_length)

@@ -7,10 +7,10 @@ from typing import Any
 
 from ..errors import InputError
 from . import text
-from .adapter import FlowAdapter, Kwargs, pack, unpack
+from .adapter import Kwargs, PackedFlow, pack, unpack
 
 
-class QwenImage(FlowAdapter):
+class QwenImage(PackedFlow):
     """Tokens are 2x2 patches of the latent; its VAE is one of videos, and a picture is one frame."""
 
     component, pipeline = "QwenImageTransformer2DModel", "QwenImagePipeline"
@@ -25,23 +25,6 @@ class QwenImage(FlowAdapter):
             raise InputError(
                 f"{self.component}'s config has guidance_embeds or use_additional_t_cond, which is not known here"
             )
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.config["in_channels"]) // 4
-
-    def default_size(self) -> tuple[int, int]:
-        """The pipeline's own: the config has none."""
-        side = int(self.pipe.default_sample_size) * self.stride
-        return side, side
-
-    @property
-    def granularity(self) -> int:
-        return 2 * self.stride
-
-    @property
-    def image_seq_len(self) -> int:
-        return (self.shape[1] // 2) * (self.shape[2] // 2)
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         import torch

@@ -42,20 +42,13 @@ class ZImage(FlowAdapter):
     models = "Z-Image (not Turbo, which is distilled)"
     time = "1 - sigma; the output is x_start - eps, so its sign is turned"
     latents = "shifted"
+    patch = 2
     conditions = "penultimate hidden states of Qwen 3 in the pipeline's chat template, without padding"
     text_parts = ("text_encoder", "tokenizer")
 
     def default_size(self) -> tuple[int, int]:
         """The pipeline's own: no config has one."""
         return 1024, 1024
-
-    @property
-    def granularity(self) -> int:
-        return 2 * self.stride
-
-    @property
-    def image_seq_len(self) -> int:
-        return (self.shape[1] // 2) * (self.shape[2] // 2)
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
         import torch
