@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import diffcls
+from diffcls import durable
 from diffcls.models import registry, train
-from diffcls.models.export import as_json, fit_weighting, write_atomically
+from diffcls.models.export import as_json, fit_weighting
 
 N_OBJECT_NEGATIVES = 2
 """Wrong classes a picture that differ in the object alone; one more differs in the view or the mark."""
@@ -111,7 +112,7 @@ def export(run: Path) -> None:
         "prediction_type": "sample",
     }
     path = run / f"{many_classes.NAME}.json"
-    write_atomically(path, as_json(description))
+    durable.write(path, as_json(description).encode())
     pictures, labels = many_classes.pictures(60, 100, train=True)
     model = registry.EmbeddedModel(path, prepare=False)
     few = diffcls.Classifier(model, list(model.class_names[:100]), weighting="uniform", progress=True)
@@ -120,7 +121,7 @@ def export(run: Path) -> None:
         "timesteps": train.KNOTS.tolist(),
         "weights": fit_weighting(table, labels).round(4).tolist(),
     }
-    write_atomically(path, as_json(description))
+    durable.write(path, as_json(description).encode())
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ import diffcls
 from diffcls.policies import describe
 from diffcls.temperature import fit_temperature
 
+from .. import durable
 from ..images import to_grey
 from ..prepare import prepare
 from . import data
@@ -40,19 +40,12 @@ FALSE_ALARM = 0.01
 """Share of held-out training pictures, as they are, that the warning may hit."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def export_weights(run: Path, to: Path) -> dict[str, Any]:
     """Averaged weights as float16 safetensors; returns the model's json without what is fitted."""
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in state["ema"].items()}
-    temporary = to.with_name(to.name + ".tmp")
-    save_file(weights, temporary)
-    os.replace(temporary, to)
+    with durable.replacing(to) as temporary:
+        save_file(weights, temporary)
     options = state["options"]
     return {
         "name": NAME,
@@ -159,7 +152,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     description = export_weights(options.run, options.out / f"{NAME}.safetensors")
     json_path = options.out / f"{NAME}.json"
-    write_atomically(json_path, as_json(description))
+    durable.write(json_path, as_json(description).encode())
 
     tables, labels = [], []
     for family, (images, truth) in enumerate(held_out(options.images)):
@@ -173,10 +166,10 @@ def main() -> None:
     weights = fit_weighting(both, truth)
     description["weighting"] = {"timesteps": KNOTS.tolist(), "weights": weights.round(4).tolist()}
     description["held_out_accuracy"] = cross_validated(both, truth)
-    write_atomically(json_path, as_json(description))
+    durable.write(json_path, as_json(description).encode())
     description["profile"] = measure_profile(EmbeddedModel(json_path), N_CALIBRATION)
     description |= judgement(EmbeddedModel(json_path), options.usual)  # under the weighting found above
-    write_atomically(json_path, as_json(description))
+    durable.write(json_path, as_json(description).encode())
     print(json.dumps({key: description[key] for key in ("weighting", "held_out_accuracy", "calibration")}))
     print("world's threshold", description["world"]["threshold"])
 

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import diffcls
+from diffcls import durable
 from diffcls.intervals import wilson
 
 from . import data, pictures, strangers
-from .export import HERE, NAME, write_atomically
+from .export import HERE, NAME
 from .train import as_a_user_might
 
 Part = dict[str, Any]
@@ -162,7 +163,7 @@ def main() -> None:
             continue
         function, n = PARTS[name]
         measured[name] = function(min(n, options.limit))
-        write_atomically(options.out, json.dumps(measured, indent=1))
+        durable.write(options.out, json.dumps(measured, indent=1).encode())
         print(name, json.dumps(measured[name]), flush=True)
 
 

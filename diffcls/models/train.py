@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .. import durable
 from ..prepare import prepare
 from . import data, pictures
 from .torch_dit import Config, DiT
@@ -199,10 +199,9 @@ class Trainer:
         return state["step"]
 
 
-def save_atomically(state: dict, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+def save(state: dict, path: Path) -> None:
+    with durable.replacing(path) as temporary:
+        torch.save(state, temporary)
 
 
 def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> None:
@@ -242,9 +241,9 @@ def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> No
                 print(json.dumps(record), file=log, flush=True)
                 print(record, flush=True)
             if time.monotonic() - last_save > options.checkpoint_every:
-                save_atomically(trainer.state(step), checkpoint)
+                save(trainer.state(step), checkpoint)
                 last_save = time.monotonic()
-    save_atomically(trainer.state(step), checkpoint)
+    save(trainer.state(step), checkpoint)
 
 
 def parse_options(
