@@ -357,7 +357,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = pyplot.subplots(1, len(cases), figsize=(7 * len(cases), 5.5), squeeze=False)
@@ -374,6 +374,10 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
             spread = np.abs(1.0 - np.array([r["interval"] for r in points]).T[::-1] - error)
             axis.errorbar([r["evals"] for r in points], error, spread, elinewidth=0.5, label=name, **style[name])
         axis.set(xscale="log", yscale="log", xlabel="evaluations an image", title=case)
+        for scale, form in ((axis.xaxis, "{x:,.0f}"), (axis.yaxis, "{x:.2g}")):
+            scale.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+            scale.set_major_formatter(ticker.StrMethodFormatter(form))
+            scale.set_minor_formatter(ticker.NullFormatter())
         axis.set_ylabel("share of wrong answers (95 % interval)")
     axes[0][-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.tight_layout()
