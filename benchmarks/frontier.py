@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import common
@@ -26,7 +27,7 @@ import numpy as np
 import diffcls
 from diffcls import Race, _core
 from diffcls.intervals import clopper_pearson
-from diffcls.policies import paper
+from diffcls.policies import paper, quick
 from diffcls.reference_race import radical_inverse, trials_published
 
 ROUNDS = [8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 500, 640, 800, 1000]
@@ -311,18 +312,18 @@ def rules(case: Case) -> Iterator[tuple[str, float, list[Answer]]]:
             yield name, level, [rule(losses, level) for losses in case.read]
     profile = diffcls.calibrate(case.make(), case.tuning)
     races = {
-        "race": dict(),
-        "race, from eight trials": dict(n_min=8, prior_weight=4.0),
+        "race": Race,
+        "race, quick": quick,
     }
     if case.survey is None:  # it reads more than a survey has
-        races["race, anytime"] = dict(n_min=4, guarantee="anytime")
-    for name, options in races.items():
+        races["race, anytime"] = partial(Race, n_min=4, guarantee="anytime")
+    for name, make in races.items():
         for risk in (0.05, 0.02, 0.005):
-            results = diffcls.replay(case.table, Race(risk=risk, **options))
+            results = diffcls.replay(case.table, make(risk=risk))
             yield name, risk, [(result.index, result.n_evals) for result in results]
     for risk in (0.05, 0.02, 0.005):
-        live = case.make(Race(risk=risk, timesteps=profile))(case.images)
-        yield "race, calibrated", risk, [(result.index, result.n_evals) for result in live]
+        live = case.make(quick(risk=risk, timesteps=profile))(case.images)
+        yield "race, quick, calibrated", risk, [(result.index, result.n_evals) for result in live]
 
 
 def judge(case: Case) -> list[dict[str, object]]:

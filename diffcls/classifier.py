@@ -33,7 +33,7 @@ from .options import (
     check_weighting,
     split_images,
 )
-from .policies import Lowered, Policy, Terms, lower
+from .policies import Lowered, Policy, Terms, describe, lower
 from .progress import open_progress
 from .prompts import Arms, Templates, resolve
 from .result import Result, Results
@@ -92,7 +92,7 @@ def classify(
         None: the embedded model.  Else the name of an embedded model, or whatever `load` takes: a hub id, a folder in
         diffusers' layout, a pipeline, its components.
     policy : Race, Staged or Fixed
-        None: ``Race()``.
+        None: the model's own where it has one (the embedded model's is `policies.quick`), else ``Race()``.
     templates : str with {}, callable, or a list of them
     pool : {"min", "mean", "logmeanexp"}
         Several prompts a class: the best one counts, or their errors are pooled inside each trial ("logmeanexp" with
@@ -182,7 +182,7 @@ class Classifier:
         if self.denoiser.encode_prompts and self.arms.texts != self.denoiser.class_names:
             self.denoiser = self.denoiser.with_prompts(self.arms.texts)
         self.classes = self.arms.classes
-        self.policy = check_policy(policy)
+        self.policy = check_policy(policy, self.denoiser.policy)
         self.pool, self.loss, self.seed = pool, check_loss(loss), check_seed(seed)
         self.weighting = check_weighting(weighting, self.denoiser, self.loss)
         self.fitted_weighting = weighting if isinstance(weighting, Weighting) else None
@@ -190,11 +190,11 @@ class Classifier:
         calibration = temperature if isinstance(temperature, Calibration) else None
         self.temperature = check_temperature(temperature, self.denoiser)
         self.pool_temperature = check_pool_temperature(pool, self.temperature, calibration)
-        fitted_to = self.denoiser.temperature_policy if temperature is None else None
+        own = self.denoiser.policy if temperature is None else None
         one_prompt = len(self.arms.conditions) == len(self.classes)
         as_fitted = weighting is None and loss == "l2" and one_prompt  # the policy: see Result.calibrated
         self.calibration = (
-            {"source": "model", "policy": dict(fitted_to)} if fitted_to is not None and as_fitted else calibration
+            {"source": "model", "policy": describe(own)} if own is not None and as_fitted else calibration
         )
         self.noise, self.noise_name = check_noise(noise, self.denoiser.shape)
         self.batch_size = check_batch_size(batch_size)

@@ -8,6 +8,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "--model", help="name of an embedded model (default: %(default)s)", default="digits-and-clothes"
     )
-    classify.add_argument("--risk", type=float, default=0.02, help="level of the race's test (default: %(default)s)")
+    classify.add_argument("--risk", type=float, help="level of the race's test (default: 0.02, if the model has none)")
     classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
     classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     classify.add_argument("--top", type=int, default=3, metavar="K", help="classes to print (default: %(default)s)")
@@ -99,10 +100,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _classify(options: argparse.Namespace) -> None:
     from .classifier import Classifier
+    from .models.registry import load
     from .policies import Fixed, Race
 
-    policy = Fixed(options.full) if options.full is not None else Race(risk=options.risk)
-    classifier = Classifier(options.model, options.prompts, policy=policy, seed=options.seed)
+    model = load(options.model)
+    policy = model.policy
+    if options.full is not None:
+        policy = Fixed(options.full)
+    elif options.risk is not None:
+        policy = replace(policy if isinstance(policy, Race) else Race(), risk=options.risk)
+    classifier = Classifier(model, options.prompts, policy=policy, seed=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfWorldWarning)  # printed below, with the picture's name
         results = list(classifier.stream(options.images))

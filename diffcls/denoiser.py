@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import DeviceError, DTypeError, InputError, MissingExtraError, ShapeError
+from .policies import Policy
 from .profile import Profile
 from .schedule import PredictionType, Schedule
 from .world import World
@@ -105,9 +106,9 @@ class Denoiser:
     synonyms: Mapping[str, Sequence[str]] = {}
     weighting: NDArray[np.float64] | None = None
     profile: Profile | None = None
+    policy: Policy | None = None
     temperature: float | None = None
-    temperature_policy: Mapping[str, Any] | None = None
-    """To whose results the temperature was fitted, as a run record has it; None: it was not fitted."""
+    """Fitted to results of the model's own policy, where it has one."""
     digest: str | None = None
     preparation: str | None = None
     native: _core.DiT | None = None

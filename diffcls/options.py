@@ -69,9 +69,10 @@ def _split_x_start(images: Any, shape: tuple[int, ...]) -> tuple[Iterable[Any], 
     raise ShapeError(f"image has shape {array.shape}, must be x_start of shape ({wanted}) or (N, {wanted})")
 
 
-def check_policy(policy: Any) -> Policy:
+def check_policy(policy: Any, own: Policy | None = None) -> Policy:
+    """`own`: the model's, where None was given."""
     if policy is None:
-        return Race()
+        return Race() if own is None else own
     if not isinstance(policy, (Race, Fixed, Staged)):
         raise DTypeError(f"policy is {policy!r}, must be a Race, Staged or Fixed")
     return policy

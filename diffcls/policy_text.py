@@ -6,10 +6,10 @@ from dataclasses import fields
 from typing import Any
 
 from .errors import InputError
-from .policies import Fixed, Policy, Race, Staged, paper
+from .policies import Fixed, Policy, Race, Staged, paper, quick
 
 FORMS = (
-    "race, race:risk=0.05,n_min=4,caps=25:20/75:10, fixed:100, staged:50,500/5,1, staged:50,500/5,1/published, "
+    "race, race:risk=0.05,n_min=4,caps=25:20/75:10, quick, fixed:100, staged:50,500/5,1, staged:50,500/5,1/published, "
     "paper:cifar10 or full"
 )
 
@@ -17,7 +17,7 @@ FORMS = (
 def parse_policy(text: str) -> Policy | None:
     """The policy that `text` names; None for "full": every trial that a table has.
 
-    ``race`` with options of `Race` as name=value (``caps=25:20/75:10`` are pairs, ``timesteps=10/20/30`` a list, none is
+    ``race`` and ``quick`` with options of `Race` as name=value (``caps=25:20/75:10`` are pairs, ``timesteps=10/20/30`` a list, none is
     None); ``fixed:N``; ``staged:n_samples/to_keep``, with ``/published`` on the published grids; ``paper:NAME``.
 
     Raises
@@ -29,8 +29,8 @@ def parse_policy(text: str) -> Policy | None:
     try:
         if name == "full" and not rest:
             return None
-        if name == "race":
-            return Race(**_options(rest))
+        if name in ("race", "quick"):
+            return (Race if name == "race" else quick)(**_options(rest))
         if name == "fixed":
             return Fixed(int(rest))
         if name == "staged":

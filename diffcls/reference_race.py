@@ -157,7 +157,7 @@ class RaceReference:
         differences = {c: self.weights[:n] * (self.errors[c, :n] - self.errors[b, :n]) for c in self.alive}
         variance = {c: float(np.sum((differences[c] - excess[c]) ** 2)) / (n - 1) for c in self.alive}
         moderate = len(self.alive) > 2 and not policy["anytime"]
-        d0 = min(policy["prior_weight"], (len(self.alive) - 1) * (n - 1)) if moderate else 0.0
+        d0 = min(policy["prior_weight"], max(4, (len(self.alive) - 1) * (n - 1))) if moderate else 0.0
         median = float(np.median([variance[c] for c in self.alive if c != b]))
         if policy["anytime"]:
             factor = anytime_radius(n, policy["risk"] / (len(self.errors) - 1))

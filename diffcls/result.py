@@ -118,7 +118,7 @@ class Result:
         """Whether the temperature was fitted to losses of this kind.
 
         That is, by `fit_temperature` under this very policy: a race's losses are noisier than those of full evaluation.  The
-        embedded model's temperature was fitted to the default race, L2 errors under the model's own weighting, one prompt a
+        embedded model's temperature was fitted to its own policy, L2 errors under the model's own weighting, one prompt a
         class; it counts with these and no others.
         """
         fitted, policy = self.run.get("calibration"), as_json(self.run.get("policy"))

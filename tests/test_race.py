@@ -57,7 +57,7 @@ def random_errors(rng, k, n, gap):
 
 @given(
     st.integers(1, 12), st.integers(2, 120), st.sampled_from([0.0, 0.001, 0.02, 0.3]), st.integers(2, 12),
-    st.integers(0, 40), st.sampled_from([0.0, 4.0]), st.integers(1, 64), st.booleans(), st.integers(0, 2**32),
+    st.integers(0, 40), st.sampled_from([0.0, 4.0, 16.0]), st.integers(1, 64), st.booleans(), st.integers(0, 2**32),
     st.sampled_from([0.0, 0.02, 0.3]), st.booleans(), st.sampled_from([0.0, 0.05]), st.sampled_from([0, 9, 40]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=300)

@@ -196,7 +196,9 @@ def test_what_can_not_be_judged_is_not(rng):
     assert not diffcls.classify(picture, asked, pool="mean").warnings
 
 
-@pytest.mark.parametrize("policy", [diffcls.Fixed(2), diffcls.Race(max_evals=41), diffcls.Race(n_winner=0)])
+@pytest.mark.parametrize(
+    "policy", [diffcls.Fixed(2), diffcls.policies.quick(max_evals=41), diffcls.policies.quick(n_winner=0)]
+)
 def test_too_few_trials_are_said_to_be(policy, rng):
     """No Python warning, no judgement, and a sentence in its place."""
     pictures, _ = demo_pictures.load()

@@ -276,7 +276,7 @@ double dc_race_median(dc_rank *ranks, int64_t n)
 
 double dc_race_prior_weight(const dc_race *race, int64_t n_variances, int64_t n_trials)
 {
-    return fmin(race->policy.prior_weight, (double)n_variances * (double)(n_trials - 1));
+    return fmin(race->policy.prior_weight, fmax(4.0, (double)n_variances * (double)(n_trials - 1)));
 }
 
 static double median_variance(dc_race *race, int64_t leader)

@@ -4,7 +4,7 @@
  * floor(ceil(m S / fill) fill / S), never past the pool or the next cap.
  * Test.  Leader b = smallest mean (ties: lowest index).  For each other class D_i = w_i (e_ic - e_ib), mean m_c, sample
  * variance s_c^2; with more than two alive s~_c^2 = (d0 median s^2 + (n - 1) s_c^2) / (d0 + n - 1), df = n - 1 + d0, else
- * s_c^2, df = n - 1.  d0 = min(prior_weight, (S - 1)(n - 1)): no more than the variances behind the median know.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
+ * s_c^2, df = n - 1.  d0 = min(prior_weight, max(4, (S - 1)(n - 1))): no more than the variances behind the median know, but 4.  Level a_n = risk min(1, n / ramp)^2; radius r_c = t_{1 - a_n, df} s~_c sqrt(1/n - 1/N).  Drop c when
  * m_c > r_c.  The level is for one look at one pair: a knob, not the error probability of the label.
  * Indifference.  With min_gap > 0 a class also leaves once it can not be better than the leader by more than that: drop c
  * when m_c + min_gap > r_c.  Near ties end early; the winner may then lose to another class by up to min_gap.

@@ -68,7 +68,7 @@ def _check_protocol(dataset: Dataset, options: argparse.Namespace) -> None:
     ValueError
         An option says what the protocol says.
     """
-    for name, unsaid in (("policy", "race"), ("loss", "l2"), ("template", None), ("prompts", None)):
+    for name, unsaid in (("policy", None), ("loss", "l2"), ("template", None), ("prompts", None)):
         if getattr(options, name) != unsaid:
             raise InputError(f"--protocol {options.protocol} says the {name}: leave --{name} out")
     if options.protocol == "paper" and dataset.protocol is None:

@@ -38,7 +38,8 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--template", metavar="TEXT", help="prompt of a class, with {} for its name")
     evaluate.add_argument(
-        "--policy", default="race", help="race:risk=0.05, fixed:100, staged:50,500/5,1, paper:NAME (default: race)"
+        "--policy",
+        help="race:risk=0.05, quick, fixed:100, staged:50,500/5,1, paper:NAME (default: the model's own, or race)",
     )
     evaluate.add_argument("--loss", choices=["l2", "l1", "huber"], default="l2", help="(default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
@@ -86,8 +87,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from ..policy_text import parse_policy
     from .run import evaluate
 
-    policy = parse_policy(options.policy)
-    if policy is None:
+    policy = None if options.policy is None else parse_policy(options.policy)
+    if policy is None and options.policy is not None:
         raise InputError("policy is 'full', which only a table of errors has; fixed:N asks every class N times")
     dataset, prompts, published = settle(options)
     classifier = Classifier(

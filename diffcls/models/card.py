@@ -56,7 +56,7 @@ def probabilities_table(measured: dict[str, Any]) -> str:
 def agreement_line(measured: dict[str, Any]) -> str:
     both = measured["agreement"]["both"]
     return (
-        f"The default race gives the answer of `Fixed(500)` on {percent(both['same'])} of {both['n']:,} test pictures "
+        f"The embedded model's own policy, `policies.quick()`, gives the answer of `Fixed(500)` on {percent(both['same'])} of {both['n']:,} test pictures "
         f"(95 % interval {interval(both)}) for {both['factor']:.0f} times fewer evaluations."
     )
 
@@ -121,15 +121,15 @@ On the held-out training pictures, and nothing else, were chosen: the weighting 
 {percent(held_out["fitted"])} against {percent(held_out["uniform"])} uniform), the temperature of the probabilities, and what
 is usual for each class.
 
-## Accuracy, with the default race
+## Accuracy, with its own policy, `policies.quick()`
 
 {accuracy_table(measured)}
 
 {agreement_line(measured)}
 
-## Probabilities, with the default race
+## Probabilities, with the same
 
-Their one temperature was fitted to the default race's results on {description["calibration"]["n_images"]:,} held-out training pictures, each
+Their one temperature was fitted to that policy's results on {description["calibration"]["n_images"]:,} held-out training pictures, each
 among its own ten classes, half of them changed as above. Results of another policy, loss or weighting are marked as
 uncalibrated. On the test pictures (expected calibration error of the answer, 15 bins, 95 % interval of the bootstrap):
 

@@ -99,17 +99,17 @@ def measure_profile(model: diffcls.Denoiser, n: int) -> dict[str, Any]:
 
 
 def judgement(model: diffcls.Denoiser, n: int) -> dict[str, Any]:
-    """Temperature and `World` of the default race, from `n` held-out pictures of each data set among their own classes.
+    """Temperature and `World` of the model's own policy, from `n` held-out pictures of each data set among their own classes.
 
     Every other picture is changed as in training, so that a JPEG or an enlarged picture is not unusual.
     """
-    policy = diffcls.Race()
+    policy = diffcls.policies.quick()
     n_first = policy.n_winner
     rng = np.random.default_rng(0)
     errors, x_starts, conditions, groups, excess, truth = [], [], [], [], [], []
     for family, (images, labels) in enumerate(held_out(n)):
         classes = model.class_names[10 * family : 10 * family + 10]
-        classifier = diffcls.Classifier(model, classes, keep_errors=True, progress=True)
+        classifier = diffcls.Classifier(model, classes, policy=policy, keep_errors=True, progress=True)
         timesteps = classifier.trials["timestep"][:n_first]
         group = np.arange(len(images)) % 2
         seen = [as_a_user_might(image, rng) if changed else image for image, changed in zip(images, group, strict=True)]

@@ -2,9 +2,9 @@
 
 Writes ``digits-and-clothes.measured.json`` beside the model, part by part (a killed run goes on with the missing ones):
 
-accuracy    the 10,000 test pictures of each set, default race, among the set's own ten classes and among all twenty; and
+accuracy    the 10,000 test pictures of each set, model's own policy, among the set's own ten classes and among all twenty; and
             how true the probabilities are
-agreement   1,000 test pictures: does the default race answer as Fixed(500), and for how many evaluations
+agreement   1,000 test pictures: does the model's own policy answer as Fixed(500), and for how many evaluations
 pictures    1,000 pictures a variant: enlarged, inverted, framed, off-centre, JPEG, coloured, and the same ones clean
 world       share of warnings on test pictures (false alarms) and on pictures of other things (the rest are misses)
 """
@@ -106,8 +106,8 @@ def world(n: int) -> Part:
         images = data.load(name, train=False)[0][:n]
         rng = np.random.default_rng(0)
         asked = {
-            "default race": (images, diffcls.Race()),
-            "default race, changed as in training": ([as_a_user_might(image, rng) for image in images], diffcls.Race()),
+            "own policy": (images, None),
+            "own policy, changed as in training": ([as_a_user_might(image, rng) for image in images], None),
             "Fixed(500)": (images[: max(1, n // 10)], diffcls.Fixed(500)),
         }
         part["false alarms"][name] = {

@@ -21,6 +21,7 @@ from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
 from ..options import with_device
+from ..policies import Race
 from ..prepare import SIZE, Preparation, prepare
 from ..profile import Profile, schedule_fingerprint
 from ..schedule import Schedule
@@ -164,7 +165,8 @@ class EmbeddedModel(Denoiser):
         self.synonyms = description.get("synonyms", {})
         fitted = description.get("calibration")
         if fitted is not None:
-            self.temperature, self.temperature_policy = float(fitted["temperature"]), dict(fitted["policy"])
+            self.temperature = float(fitted["temperature"])
+            self.policy = Race(**{name: value for name, value in fitted["policy"].items() if name != "name"})
         self.preparation = "centred, 26 pixels" if prepare else "none"
         knots = description.get("weighting")
         if knots is not None:

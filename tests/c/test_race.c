@@ -191,14 +191,13 @@ static void check_the_end_of_the_pool(void)
         CHECK(out.alive[0] && out.alive[1] && !out.alive[2] && out.n_trials[2] == 2);
         check_round(&out, out.n_rounds - 1, 31, 2, 2 * 31 + 2);
         CHECK_CLOSE(out.excess[0], 0.25 / 31, 1e-14);
-        double other = 0.0, mean = 0.25 / 31; /* class 0's variance, to which class 2's (4, 3.75: 0.03125) is pulled; two
-                                                 variances of two trials weigh 2, not prior_weight */
+        double other = 0.0, mean = 0.25 / 31; /* class 0's variance, to which class 2's (4, 3.75: 0.03125) is pulled half-way */
         for (int64_t t = 0; t < 31; t++) {
             double deviation = taking_turns(0, t) - taking_turns(1, t) - mean;
             other += deviation * deviation / 30.0;
         }
-        double moderated = (2.0 * 0.5 * (other + 0.03125) + 0.03125) / 3.0;
-        double tail = dc_student_sf(3.875 / sqrt(moderated * (1.0 / 2 - 1.0 / 31)), 3.0);
+        double moderated = (4.0 * 0.5 * (other + 0.03125) + 0.03125) / 5.0;
+        double tail = dc_student_sf(3.875 / sqrt(moderated * (1.0 / 2 - 1.0 / 31)), 5.0);
         CHECK_CLOSE(out.result.p_disagree, tail, 1e-14); /* the other's pool is read */
     }
     policy.risk = 0.0;
