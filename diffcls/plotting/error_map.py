@@ -97,8 +97,9 @@ class ErrorMapDisplay(Display):
                 styles = ["--" if level < 0 else "-" for level in levels]
                 ax.contour(values, levels=levels, colors="black", linewidths=0.9, linestyles=styles)
         ax.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
-        mean = self.error_map.mean
-        ax.set_title(f"mean {mean:+.3g}: {self.error_map.a if mean >= 0 else self.error_map.b}", fontsize=9)
+        ax.set_title(
+            f"loss of {self.error_map.b} above that of {self.error_map.a}: {self.error_map.mean:+.3g}", fontsize=8
+        )
         if colorbar:
             self._draw_colorbar(ax, limit)
         return self

@@ -49,15 +49,8 @@ class ReliabilityDisplay(LabelledDisplay):
         curve, full = self.curve, self.curve.count > 0
         if histogram:
             share, width = curve.count / curve.count.sum(), np.diff(curve.edges)
-            ax.bar(
-                curve.edges[:-1],
-                share,
-                width,
-                align="edge",
-                color="#DDDDDD",
-                edgecolor="white",
-                label="share of pictures",
-            )
+            bars = {"color": MUTED, "alpha": 0.35, "linewidth": 0, "label": "share of pictures"}
+            ax.bar(curve.edges[:-1], share, 0.96 * width, align="edge", **bars)
         ax.plot([0, 1], [0, 1], ":", color=MUTED, label="calibrated")
         spread = [curve.accuracy - curve.accuracy_low, curve.accuracy_high - curve.accuracy]
         low, high = curve.ece_interval

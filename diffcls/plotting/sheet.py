@@ -22,7 +22,8 @@ def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> N
         right = result.label == truth[i]
         image.imshow(picture, cmap="gray", interpolation="nearest")
         text = result.label if right else f"{result.label}\n(is {truth[i]})"
-        image.set_title(text, fontsize=8, color=None if right else VERMILION, fontweight="normal" if right else "bold")
+        wrong = {} if right else {"color": VERMILION, "fontweight": "bold"}
+        image.set_title(text, fontsize=8, **wrong)
         curve.axis("on")
         EliminationDisplay.from_result(result, ax=curve, names=False)
         curve.set(xlabel="", ylabel="")
