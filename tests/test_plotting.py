@@ -272,6 +272,9 @@ def test_frontier_holds_the_sweep():
         display.plot(y="cost")
     from dataclasses import replace
 
+    all_right = [rows["full"] | {"agreement": 1.0, "agreement_high": 1.0 - 1e-16, "agreement_low": 0.9}]
+    assert FrontierDisplay(all_right).plot(y="agreement").ax_.containers  # rounded below its own share
+
     bare = replace(TABLE, labels=None)
     assert FrontierDisplay.from_table(bare, policies).ax_.get_ylabel() == "agreement with the full pool"
     with pytest.raises(InputError, match="y is 'accuracy', and the rows have none: give labels"):

@@ -119,13 +119,13 @@ class EliminationDisplay(Display):
     def _write_names(self, ax: Any, evals: list[int], alive: list[int]) -> None:
         """The winner at the end of the curve, and what each round dropped, where it dropped few."""
         self._note(
-            ax, self.classes[self.index], evals[-1], alive[-1], (7, 5), color=BLUE, fontweight="bold", fontsize=9
+            ax, self.classes[self.index], evals[-1], alive[-1], (7, -3), color=BLUE, fontweight="bold", fontsize=9
         )
         was = alive[0]
         for step in self.trace:
             gone = [self.classes[i] for i in np.flatnonzero((self.n_trials == step["n_trials"]) & ~self.alive)]
             if 0 < len(gone) <= 3 and was - step["n_alive"] == len(gone):
-                self._note(ax, "without " + ", ".join(gone), step["n_evals"], was, (4, 2), color=MUTED, fontsize=7)
+                self._note(ax, "without " + ", ".join(gone), step["n_evals"], was, (4, 3), color=MUTED, fontsize=7)
             was = step["n_alive"]
 
     @staticmethod

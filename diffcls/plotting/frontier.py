@@ -93,8 +93,12 @@ class FrontierDisplay(Display):
             middle, low, high = (np.array([row[y + end] for row in rows]) for end in ("", "_low", "_high"))
             style = {"color": colour, "linestyle": line if len(rows) > 1 else "none", "marker": marker}
             told = _told(family, rows)
-            ax.errorbar(x, middle, [middle - low, high - middle], capsize=2, linewidth=1.2, label=told, **style)
+            spread = np.maximum(
+                [middle - low, high - middle], 0.0
+            )  # an interval's end may be its share, but for rounding
+            ax.errorbar(x, middle, spread, capsize=2, linewidth=1.2, label=told, **style)
         ax.set(xscale="log", xlabel="denoiser evaluations of an image, mean", ylabel=LABELS[y])
+        _plain_ticks(ax.xaxis)
         ax.margins(x=0.12, y=0.12)
         ax.set_title(f"{self.rows[0]['n']} images; bars: 95 % intervals", fontsize=8, loc="left")
         ax.spines[["top", "right"]].set_visible(False)
@@ -109,3 +113,12 @@ def _told(family: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return family
     between = f"{factors[0]:.3g}" if len(factors) == 1 else f"{factors[0]:.3g} to {factors[-1]:.3g}"
     return f"{family} ({between} times fewer)"
+
+
+def _plain_ticks(axis: Any) -> None:
+    """1, 2 and 5 of each power of ten, as numbers: often there is less than one power to be seen."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
