@@ -14,7 +14,10 @@ N_CLASSES, N_PICTURES = 10, 12
 """Shown; how many more there are is said."""
 
 WINNER, OTHERS = "#0072B2", "#8C8C8C"
-_LEFT, _NUMBER = "text-align:left", "text-align:right;font-variant-numeric:tabular-nums"
+_SPACE = "padding:0.15em 0.5em;white-space:nowrap"
+_LEFT = f"text-align:left;{_SPACE}"
+_NAME = f"{_LEFT};white-space:normal;max-width:24em"  # prompts are long
+_NUMBER = f"text-align:right;font-variant-numeric:tabular-nums;{_SPACE}"
 
 
 def of_result(result: Result) -> str:
@@ -26,7 +29,7 @@ def of_result(result: Result) -> str:
         bold = "font-weight:bold" if i == result.index else ""
         apart = "" if i == result.index or result.n_trials[i] == 0 else f"{result.excess[i]:+.3g}"
         cells = [
-            _cell(html.escape(result.classes[i]), f"{_LEFT};{bold}"),
+            _cell(html.escape(result.classes[i]), f"{_NAME};{bold}"),
             _cell(_bar(result.probabilities[i], WINNER if i == result.index else OTHERS), _LEFT),
             _cell(f"{result.probabilities[i]:.3f}", f"{_NUMBER};{bold}"),
             _cell(apart, _NUMBER),
@@ -34,7 +37,8 @@ def of_result(result: Result) -> str:
             _cell("" if i == result.index else "never told apart" if result.alive[i] else "dropped", _LEFT),
         ]
         rows.append("<tr>" + "".join(cells) + "</tr>")
-    heads = ["class", "", result.kind_of_probability, "loss above the winner's", "trials", ""]
+    numbers = (result.kind_of_probability, "loss above the winner's", "trials")
+    heads = [("class", _LEFT), ("", _LEFT), *((text, _NUMBER) for text in numbers), ("", _LEFT)]
     ends = {
         "decided": "decided",
         "pool_exhausted": f"{alive} of {len(result.classes)} classes never told apart",
@@ -60,7 +64,7 @@ def of_results(results: Results) -> str:
         cells = [
             _cell(str(i), _NUMBER),
             _cell(_picture(result.picture, 40), _LEFT),
-            _cell(f"<b>{html.escape(result.label)}</b>", _LEFT),
+            _cell(f"<b>{html.escape(result.label)}</b>", _NAME),
             _cell(_bar(best, WINNER), _LEFT),
             _cell(f"{best:.3f}", _NUMBER),
             _cell(str(result.n_evals), _NUMBER),
@@ -68,7 +72,8 @@ def of_results(results: Results) -> str:
         ]
         rows.append("<tr>" + "".join(cells) + "</tr>")
     kind = shown[0].kind_of_probability if shown else "probability"
-    heads = ["", "", "answer", "", kind, "evaluations", "status"]
+    words, numbers = ("", "", "answer", ""), (kind, "evaluations")
+    heads = [*((text, _LEFT) for text in words), *((text, _NUMBER) for text in numbers), ("status", _LEFT)]
     mean = f", {results.n_evals.mean():.0f} evaluations each" if shown else ""
     more = len(results) - len(shown)
     return _box(
@@ -107,9 +112,10 @@ def _cell(content: str, style: str) -> str:
     return f'<td style="{style}">{content}</td>'
 
 
-def _table(heads: list[str], rows: list[str]) -> str:
-    head = "".join(f'<th style="{_LEFT};font-weight:normal;opacity:0.7">{text}</th>' for text in heads)
-    return f'<table style="border-collapse:collapse"><tr>{head}</tr>{"".join(rows)}</table>'
+def _table(heads: list[tuple[str, str]], rows: list[str]) -> str:
+    """`heads`: text and style of each column."""
+    head = "".join(f'<th style="{style};font-weight:normal;opacity:0.7">{text}</th>' for text, style in heads)
+    return f'<table style="border-collapse:collapse;font-size:inherit"><tr>{head}</tr>{"".join(rows)}</table>'
 
 
 def _notes(result: Result) -> str:

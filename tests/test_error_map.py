@@ -157,3 +157,24 @@ def test_nan_is_an_error(mixture):
     )
     with pytest.raises(ShapeError, match="prediction has shape"):
         diffcls.error_map(diffcls.Classifier(small), np.zeros(SHAPE, np.float32), 0, 1, n_samples=3)
+
+
+@pytest.mark.torch
+def test_latents_lie_over_the_picture_as_it_was_prepared():
+    pytest.importorskip("diffusers")
+    pipelines = pytest.importorskip("pipelines")
+    classifier = diffcls.Classifier(pipelines.sd(), ["cat", "dog"], progress=False)
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    of = losses(classifier, [image], 6)
+    found = diffcls.error_map(classifier, image, "cat", "dog", n_samples=6)
+    assert found.difference.shape == classifier.denoiser.shape and found.spatial().shape == (8, 8)
+    assert found.mean == pytest.approx(of[1] - of[0], rel=1e-3, abs=1e-9)  # rows of a batch differ in the last bits
+    np.testing.assert_allclose(
+        found.picture, image[:, 4:20] / 255.0, atol=1e-6
+    )  # cut at the centre, as large as it was
+
+
+def test_a_latent_of_no_known_picture_has_none(mixture):
+    latent = GaussianMixture(np.zeros((2, 4, 6, 6)) + np.arange(2).reshape(2, 1, 1, 1), 1.0)
+    x = latent.means[0].astype(np.float32)
+    assert diffcls.error_map(diffcls.Classifier(latent.denoiser()), x, 0, 1, n_samples=2).picture is None
