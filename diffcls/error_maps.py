@@ -42,8 +42,8 @@ class ErrorMap:
     Attributes
     ----------
     difference : (*shape) float64
-        ``mean over trials of w (rho_b - rho_a)``: positive where the evidence speaks for a, negative where for b.  Its mean
-        over elements is ``loss_b - loss_a`` of the error table of these trials.
+        Mean over trials of ``rho_b - rho_a``: positive where the evidence speaks for a, negative where for b.  The trials
+        are drawn under the classifier's weighting, so each counts the same.  Its mean over elements is ``loss_b - loss_a`` of the error table of these trials.
     stderr : (*shape) float64
         Standard error of each element over the trials, paired; NaN of one trial.
     a, b : str
@@ -185,7 +185,7 @@ def _conditions(classifier: Classifier, index: int) -> NDArray[np.int64]:
 def _differences(
     classifier: Classifier, x_start: NDArray[np.float32], conditions: list[NDArray[np.int64]], n_samples: int
 ) -> Iterator[Floats]:
-    """``w (rho_b - rho_a)`` of one trial after the other, each (*shape)."""
+    """``rho_b - rho_a`` of one trial after the other, each (*shape).  They are drawn under the weighting and count alike."""
     denoiser, trials = classifier.denoiser, classifier._lower(Fixed(n_samples)).trials
     entry = denoiser.entry()
     call = entry if callable(entry) else _numpy_call(denoiser)
@@ -209,8 +209,7 @@ def _differences(
                 f"{denoiser.name} predicted NaN or infinity at timestep {repeated[bad[0]]}", timestep=repeated[bad[0]]
             )
         errors = rho(prediction.astype(np.float64) - np.repeat(target, len(asked), axis=0))
-        terms = np.tensordot(share, errors.reshape(len(rows), len(asked), *x_start.shape), axes=(0, 1))
-        yield from trials["weight"][chosen].reshape(-1, *(1 for _ in x_start.shape)) * terms
+        yield from np.tensordot(share, errors.reshape(len(rows), len(asked), *x_start.shape), axes=(0, 1))
 
 
 def _eps(classifier: Classifier, trials: Trials, i: int) -> NDArray[np.float32]:

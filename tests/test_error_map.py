@@ -58,12 +58,12 @@ def test_elements_against_the_formula(mixture, rng):
     x = mixture.sample(1, rng)[0][0]
     trials = diffcls.Classifier(mixture.denoiser(schedule), seed=9, policy=diffcls.Fixed(20)).trials
     terms = []
-    for t, index, weight in zip(trials["timestep"], trials["noise_index"], trials["weight"], strict=True):
+    for t, index in zip(trials["timestep"], trials["noise_index"], strict=True):
         eps = diffcls.ops.normal(SHAPE, seed=9, index=int(index), timestep=int(t)).astype(np.float64)
         alpha, sigma = schedule.alpha[[t, t]], schedule.sigma[[t, t]]
         x_t = np.stack([alpha[0] * x + sigma[0] * eps] * 2)
         error = (mixture.denoise(x_t, alpha, sigma, [0, 2])[1] - eps) ** 2
-        terms.append(weight * (error[1] - error[0]))
+        terms.append(error[1] - error[0])
     found = diffcls.error_map(classifier, x, 0, 2, n_samples=20)
     np.testing.assert_allclose(found.difference, np.mean(terms, axis=0), atol=2e-6)
     np.testing.assert_allclose(found.stderr, np.std(terms, axis=0, ddof=1) / np.sqrt(20), atol=2e-6)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,8 @@ def test_to_arrow(results):
 def test_html_is_escaped(gaussian):
     denoiser = gaussian.denoiser(class_names=["<b>", "&", "c", "d", "e"])
     text = diffcls.classify(gaussian.means[0], model=denoiser, policy=diffcls.Fixed(2))._repr_html_()
+    told = replace(diffcls.classify(gaussian.means[0], model=denoiser, policy=diffcls.Fixed(2)), warnings=["<i>"])
+    assert "&lt;i&gt;" in told._repr_html_() and "<i>" not in told._repr_html_()
     assert "<b><b>" not in text and "&lt;b&gt;" in text and text.count("<b>") == text.count("</b>") == 1
 
 
@@ -90,6 +93,8 @@ def test_the_picture_kept_is_small_and_the_users_stays_theirs(tmp_path):
     photo[:150] = 90
     kept = keep(photo)
     assert kept.shape == (75, 50, 3) and kept.dtype == np.uint8 and (kept[-1, -1] == [200, 10, 30]).all()
+    many = np.random.default_rng(0).integers(0, 256, (192, 288), np.uint8)
+    np.testing.assert_allclose(keep(many).astype(int), np.asarray(image.fromarray(many).reduce(3)), atol=1)
     frame = demo_pictures.load()[0][3].copy()
     result = diffcls.classify(frame, ["7", "8"], policy=diffcls.Fixed(2))
     frame[:] = 0

@@ -3,6 +3,7 @@
 ``python test_plotting.py`` draws the baselines anew.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,19 +195,31 @@ def test_errors_themselves():
 
 def test_a_race_that_kept_its_errors():
     racer = diffcls.Classifier(CLASSIFIER.denoiser, policy=CLASSIFIER.policy, keep_errors=True)
-    result = racer(IMAGES[5])
+    i = int(np.ptp(racer(IMAGES).n_trials, axis=1).argmax())
+    result = racer(IMAGES[i])
     display = LossCurveDisplay.from_result(result, racer.trials["timestep"], n_bins=3)
     assert display.reference == result.index and display.n_trials.sum(axis=1).tolist() == result.n_trials.tolist()
     excess = (display.difference * display.n_trials)[:, display.n_trials.sum(axis=0) > 0]
     np.testing.assert_allclose(np.nansum(excess, axis=1) / result.n_trials, result.excess, atol=1e-9)
+    short = int(np.argmin(result.n_trials))
+    limited = LossCurveDisplay.from_result(result, racer.trials["timestep"], n_bins=3, reference=short)
+    assert (limited.n_trials.sum(axis=1) == result.n_trials[short]).all()  # pairs only
+    assert result.n_trials[short] < result.n_trials[result.index]
+    told = replace(result, index=short)  # a winner by priors need not have the smallest mean
+    assert LossCurveDisplay.from_result(told, racer.trials["timestep"]).reference == short
+    lucky = result.errors.copy()
+    lucky[short] -= 100.0
+    timesteps = racer.trials["timestep"]
+    plain = LossCurveDisplay(classes=NAMES, errors=lucky, timesteps=timesteps)
+    assert plain.reference == result.index  # of those with most trials
     with pytest.raises(InputError, match="the result has no errors: classify with keep_errors=True"):
-        LossCurveDisplay.from_result(CLASSIFIER(IMAGES[5]), racer.trials["timestep"])
+        LossCurveDisplay.from_result(CLASSIFIER(IMAGES[i]), racer.trials["timestep"])
     with pytest.raises(ShapeError, match="errors has shape"):
         LossCurveDisplay(classes=NAMES, errors=result.errors, timesteps=[1, 2])
     with pytest.raises(InputError, match="kind is 'loss'"):
         display.plot(kind="loss")
-    same = LossCurveDisplay.from_estimator(CLASSIFIER, IMAGES[5], n_samples=60)
-    np.testing.assert_array_equal(same.errors, TABLE.errors[5])
+    same = LossCurveDisplay.from_estimator(CLASSIFIER, IMAGES[i], n_samples=60)
+    np.testing.assert_array_equal(same.errors, TABLE.errors[i])
 
 
 # ---- error maps ------------------------------------------------------------------------------------------------------
@@ -250,6 +263,8 @@ def test_confusion_is_scikit_learns():
     named = ConfusionMatrixDisplay.from_predictions([NAMES[i] for i in LABELS], results.label, NAMES, numbers=False)
     np.testing.assert_array_equal(named.counts, wanted)
     assert not named.ax_.texts
+    taken = ConfusionMatrixDisplay.from_predictions([0, 0, 1], ["dot", "ring", "bar"], NAMES)  # rows are labels
+    assert np.argwhere(taken.counts).tolist() == [[0, 0], [0, 2], [1, 1]]
     with pytest.raises(ShapeError, match=r"counts has shape \(2, 2\), must be \(3, 3\)"):
         ConfusionMatrixDisplay(np.eye(2), NAMES[:3])
     with pytest.raises(InputError, match="results is ndarray"):
@@ -270,8 +285,6 @@ def test_frontier_holds_the_sweep():
     assert race[0].get_ydata().tolist() == [rows["quick"]["agreement"], rows["careful"]["agreement"]]
     with pytest.raises(InputError, match="y is 'cost'"):
         display.plot(y="cost")
-    from dataclasses import replace
-
     all_right = [rows["full"] | {"agreement": 1.0, "agreement_high": 1.0 - 1e-16, "agreement_low": 0.9}]
     assert FrontierDisplay(all_right).plot(y="agreement").ax_.containers  # rounded below its own share
 
