@@ -43,7 +43,8 @@ class ErrorMap:
     ----------
     difference : (*shape) float64
         Mean over trials of ``rho_b - rho_a``: positive where the evidence speaks for a, negative where for b.  The trials
-        are drawn under the classifier's weighting, so each counts the same.  Its mean over elements is ``loss_b - loss_a`` of the error table of these trials.
+        are drawn under the classifier's weighting, so each counts the same.  The mean over elements is
+        ``loss_b - loss_a`` of the error table of these trials.
     stderr : (*shape) float64
         Standard error of each element over the trials, paired; NaN of one trial.
     a, b : str

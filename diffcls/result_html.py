@@ -34,7 +34,7 @@ def of_result(result: Result) -> str:
             _cell(f"{result.probabilities[i]:.3f}", f"{_NUMBER};{bold}"),
             _cell(apart, _NUMBER),
             _cell(str(result.n_trials[i]), _NUMBER),
-            _cell("" if i == result.index else "never told apart" if result.alive[i] else "dropped", _LEFT),
+            _cell("" if i == result.index else _fate(result, i), _LEFT),
         ]
         rows.append("<tr>" + "".join(cells) + "</tr>")
     numbers = (result.kind_of_probability, "loss above the winner's", "trials")
@@ -116,6 +116,13 @@ def _table(heads: list[tuple[str, str]], rows: list[str]) -> str:
     """`heads`: text and style of each column."""
     head = "".join(f'<th style="{style};font-weight:normal;opacity:0.7">{text}</th>' for text, style in heads)
     return f'<table style="border-collapse:collapse;font-size:inherit"><tr>{head}</tr>{"".join(rows)}</table>'
+
+
+def _fate(result: Result, i: int) -> str:
+    """Of a class that did not win."""
+    if result.alive[i]:
+        return "never told apart"
+    return "dropped" if result.n_trials[i] else "not asked"
 
 
 def _notes(result: Result) -> str:

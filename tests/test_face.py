@@ -85,6 +85,13 @@ def test_html_of_many_classes_and_pictures():
     assert several[:0]._repr_html_().count("0 pictures") == 1
 
 
+def test_html_of_a_class_that_was_not_asked(results):
+    listed = diffcls.Shortlist(lambda image, classes: range(len(classes)), k=3)
+    classifier = diffcls.Classifier(None, ["7", "8", "1", "4"], policy=diffcls.Fixed(2), shortlist=listed)
+    html = classifier(demo_pictures.load()[0][3])._repr_html_()
+    assert html.count("not asked") == 1 and "nan" not in html
+
+
 def test_the_picture_kept_is_small_and_the_users_stays_theirs(tmp_path):
     from diffcls.thumbnail import keep
 
@@ -95,6 +102,8 @@ def test_the_picture_kept_is_small_and_the_users_stays_theirs(tmp_path):
     assert kept.shape == (75, 50, 3) and kept.dtype == np.uint8 and (kept[-1, -1] == [200, 10, 30]).all()
     many = np.random.default_rng(0).integers(0, 256, (192, 288), np.uint8)
     np.testing.assert_allclose(keep(many).astype(int), np.asarray(image.fromarray(many).reduce(3)), atol=1)
+    large = np.tile(np.arange(2000) % 256 > 127, (3000, 1)).astype(np.uint8) * 200
+    assert max(keep(large).shape) <= 96 and abs(keep(large).mean() - large.mean()) < 10
     frame = demo_pictures.load()[0][3].copy()
     result = diffcls.classify(frame, ["7", "8"], policy=diffcls.Fixed(2))
     frame[:] = 0
