@@ -31,8 +31,10 @@ _HOME = {
     "Audit": "audit",
     "Weighting": "fitted_weighting",
     "fit_weighting": "fitted_weighting",
+    "ErrorMap": "error_maps",
     "ErrorTable": "tables",
     "replay": "replaying",
+    "error_map": "error_maps",
     "fit_temperature": "temperature",
     "Calibration": "temperature",
     "reliability_curve": "reliability",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from .audit import Audit
     from .classifier import Classifier, classify
     from .denoiser import Denoiser
+    from .error_maps import ErrorMap, error_map
     from .errors import (
         DenoiserError,
         DeviceError,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from .core_types import RaceResult, Trials
 from .errors import OutOfWorldWarning, warn_caller
 from .result import Result
+from .thumbnail import keep
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -43,6 +45,11 @@ def answer(
         unlike_training=unlike,
         warnings=told,
     )
+
+
+def with_pictures(results: Iterable[Result], images: Iterable[Any]) -> list[Result]:
+    """Each with what is kept of its picture."""
+    return [replace(result, picture=keep(image)) for result, image in zip(results, images, strict=True)]
 
 
 def _judge(

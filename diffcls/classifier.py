@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core, cuda
-from .answer import answer
+from .answer import answer, with_pictures
 from .audit import Audit, audit
 from .core_types import RaceResult, Trials
 from .cuda_denoiser import DeviceCall, device_of
@@ -222,7 +222,7 @@ class Classifier:
         """`Result` of one picture, `Results` of several."""
         items, is_one = split_images(images, self.denoiser)
         with open_progress(self.progress, len(items) * self.max_evals, len(items)) as report:
-            results = list(self._answers(items, report))
+            results = with_pictures(self._answers(items, report), items)
         return results[0] if is_one else Results(results, self.classes)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Result]:

@@ -117,6 +117,9 @@ class Denoiser:
     """Of the libraries that compute the prediction."""
     takes_colours: bool = False
     """`encode` takes pictures in colour: an array (3, H, W) is none, and three grey ones are hardly meant."""
+    pixels: Callable[[Any], NDArray[np.float32]] | None = None
+    """Where x_start is a latent: the picture that it is of, (C, H, W) in [-1, 1], as the model is shown it.  None: x_start is
+    the picture, or there is none."""
     facts: Mapping[str, Any] = {}
     """Plain data beside all that which changes a prediction: for run records and fingerprints."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,9 @@ def open_progress(
         yield None
         return
     try:
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets a notebook gets the bar of a terminal, which is well
+            from tqdm.auto import tqdm
     except ImportError:
         yield lambda done: print(f"\r{done} evaluations", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)

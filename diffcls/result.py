@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -57,6 +56,8 @@ class Result:
         trials as the model's judgement was fitted to (8), within its timesteps.  Replayed results are not judged.
     run : dict
         Enough to repeat it.
+    picture : path, PIL.Image, small array or None
+        What was classified, to be shown in a notebook; kept by a call of `classify` or a `Classifier`, not by streams.
     """
 
     classes: list[str]
@@ -75,6 +76,7 @@ class Result:
     run: dict[str, Any]
     warnings: list[str] = field(default_factory=list)
     unlike_training: bool | None = None
+    picture: Any = None
 
     @classmethod
     def from_race(
@@ -167,30 +169,20 @@ class Result:
 
     def __repr__(self) -> str:
         return (
-            f"Result({self.label!r}, {self._probability} {self.probabilities[self.index]:.3f}, {self.n_evals} evaluations, "
-            f"{self.status})"
+            f"Result({self.label!r}, {self.kind_of_probability} {self.probabilities[self.index]:.3f}, "
+            f"{self.n_evals} evaluations, {self.status})"
         )
 
     @property
-    def _probability(self) -> str:
+    def kind_of_probability(self) -> str:
+        """ "probability", or "uncalibrated probability"."""
         return "probability" if self.calibrated else "uncalibrated probability"
 
     def _repr_html_(self) -> str:
-        rows = []
-        for i in self.ranking()[:20]:
-            bar = f'<div style="background:#4477aa;height:0.8em;width:{100 * self.probabilities[i]:.1f}%"></div>'
-            cells = (
-                html.escape(self.classes[i]), f"{self.probabilities[i]:.3f}", bar,
-                f"{self.losses[i]:.5g} ± {self.stderr[i]:.2g}", str(self.n_trials[i]),
-            )  # fmt: skip
-            style = ' style="font-weight:bold"' if i == self.index else ""
-            rows.append(f"<tr{style}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        notes = "".join(f"<p>{html.escape(text)}</p>" for text in self.warnings)
-        return (
-            f"<div><p>{html.escape(self.label)}: {self.n_evals} evaluations, {self.status}</p>{notes}"
-            f"<table><tr><th>class</th><th>{self._probability}</th>"
-            '<th style="width:8em"></th><th>loss</th><th>trials</th></tr>' + "".join(rows) + "</table></div>"
-        )
+        """Picture, bars and evaluations, for notebooks: no script, nothing from elsewhere."""
+        from .result_html import of_result
+
+        return of_result(self)
 
 
 _COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
@@ -313,6 +305,12 @@ class Results(Sequence[Result]):
             "unlike_training": pa.array(self.unlike_training, pa.bool_()),
         }
         return pa.table(dict(columns))
+
+    def _repr_html_(self) -> str:
+        """A row a picture, for notebooks."""
+        from .result_html import of_results
+
+        return of_results(self)
 
     def __repr__(self) -> str:
         mean = float(self.n_evals.mean()) if self._results else 0.0

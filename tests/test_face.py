@@ -1,8 +1,12 @@
 """Results in their several forms, the registry, the command line, and what an import costs."""
 
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +32,8 @@ def test_result_forms(results):
     assert plain["label"] == one.label and plain["losses"] == one.losses.tolist()
     assert one.label in repr(one) and "\n" not in repr(one)
     html = one._repr_html_()
-    assert html.count("<tr") == 21 and one.label in html and len(html) < 20_000 and "<script" not in html
+    assert html.count("<tr") == 11 and "and 10 classes more" in html  # the head and the ten best
+    assert one.label in html and len(html) < 20_000 and "<script" not in html
     assert one.probabilities.sum() == pytest.approx(1.0)
 
 
@@ -50,7 +55,82 @@ def test_to_arrow(results):
 def test_html_is_escaped(gaussian):
     denoiser = gaussian.denoiser(class_names=["<b>", "&", "c", "d", "e"])
     text = diffcls.classify(gaussian.means[0], model=denoiser, policy=diffcls.Fixed(2))._repr_html_()
-    assert "<b>" not in text and "&lt;b&gt;" in text
+    told = replace(diffcls.classify(gaussian.means[0], model=denoiser, policy=diffcls.Fixed(2)), warnings=["<i>"])
+    assert "&lt;i&gt;" in told._repr_html_() and "<i>" not in told._repr_html_()
+    assert "<b><b>" not in text and "&lt;b&gt;" in text and text.count("<b>") == text.count("</b>") == 1
+
+
+def shown(html):
+    """The pictures of an html text, decoded."""
+    image = pytest.importorskip("PIL.Image")
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return [np.asarray(image.open(io.BytesIO(base64.b64decode(text)))) for text in found]
+
+
+def test_html_shows_the_picture(results):
+    pictures = demo_pictures.load()[0][:3]
+    np.testing.assert_array_equal(shown(results[1]._repr_html_())[0], pictures[1])
+    several = results._repr_html_()
+    assert len(several) < 20_000 and "<script" not in several and several.count("<tr") == 4
+    np.testing.assert_array_equal(shown(several), pictures)
+    assert "3 pictures" in several and str(results.n_evals[2]) in several
+    assert "http" not in several.replace("data:", "")  # nothing is fetched
+
+
+def test_html_of_many_classes_and_pictures():
+    pictures = demo_pictures.load()[0][:14]
+    several = diffcls.classify(pictures, ["7", "8"], policy=diffcls.Fixed(2))
+    assert several._repr_html_().count("<img") == 12 and "and 2 pictures more" in several._repr_html_()
+    assert "never told apart" in several[0]._repr_html_()
+    assert several[:0]._repr_html_().count("0 pictures") == 1
+
+
+def test_html_of_a_class_that_was_not_asked(results):
+    listed = diffcls.Shortlist(lambda image, classes: range(len(classes)), k=3)
+    classifier = diffcls.Classifier(None, ["7", "8", "1", "4"], policy=diffcls.Fixed(2), shortlist=listed)
+    html = classifier(demo_pictures.load()[0][3])._repr_html_()
+    assert html.count("not asked") == 1 and "nan" not in html
+
+
+def test_the_picture_kept_is_small_and_the_users_stays_theirs(tmp_path):
+    from diffcls.thumbnail import keep
+
+    image = pytest.importorskip("PIL.Image")
+    photo = np.full((300, 200, 3), [200, 10, 30], np.uint8)
+    photo[:150] = 90
+    kept = keep(photo)
+    assert kept.shape == (75, 50, 3) and kept.dtype == np.uint8 and (kept[-1, -1] == [200, 10, 30]).all()
+    many = np.random.default_rng(0).integers(0, 256, (192, 288), np.uint8)
+    np.testing.assert_allclose(keep(many).astype(int), np.asarray(image.fromarray(many).reduce(3)), atol=1)
+    large = np.tile(np.arange(2000) % 256 > 127, (3000, 1)).astype(np.uint8) * 200
+    assert max(keep(large).shape) <= 96 and abs(keep(large).mean() - large.mean()) < 10
+    frame = demo_pictures.load()[0][3].copy()
+    result = diffcls.classify(frame, ["7", "8"], policy=diffcls.Fixed(2))
+    frame[:] = 0
+    assert shown(result._repr_html_())[0].max() > 200  # memory that is used again
+    path = tmp_path / "a.png"
+    image.fromarray(demo_pictures.load()[0][3]).save(path)
+    result = diffcls.classify(path, ["7", "8"], policy=diffcls.Fixed(2))
+    assert result.picture == path and len(shown(result._repr_html_())) == 1
+    path.unlink()
+    assert shown(result._repr_html_()) == []
+    classifier = diffcls.Classifier(None, ["7", "8"], policy=diffcls.Fixed(2))
+    assert next(classifier.stream([frame])).picture is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "low", "high"), [((1, 6, 5), -1, 1), ((3, 6, 5), -3, 9), ((6, 5), 0, 1), ((6, 5), -0.5, 0.5)]
+)
+def test_x_start_as_a_picture(rng, shape, low, high):
+    from diffcls.thumbnail import x_start_picture
+
+    x = rng.uniform(low, high, shape).astype(np.float32)
+    picture = x_start_picture(x)
+    assert picture.shape == (6, 5, *(() if shape[0] != 3 else (3,)))
+    scaled = x if low == 0 else (x + 1) / 2 if low >= -1 else (x - x.min()) / (x.max() - x.min())
+    flat = scaled.transpose(1, 2, 0) if shape[0] == 3 else scaled.reshape(6, 5)
+    np.testing.assert_allclose(picture, flat, atol=1e-6)
+    assert x_start_picture(np.zeros(12, np.float32)) is None and x_start_picture(np.zeros((2, 3, 4, 5))) is None
 
 
 def test_elimination_curve(results, tmp_path):

@@ -175,6 +175,7 @@ class DiffusersDenoiser(Denoiser):
         self.digest = digest_of(pipe)
         self.versions = {name: version(name) for name in LIBRARIES if find_spec(name) is not None}
         self.takes_colours = adapter.picture_channels == 3
+        self.pixels = self._pixels
         self.facts = {
             **adapter.facts,
             "long_prompts": settings.long_prompts,
@@ -243,9 +244,15 @@ class DiffusersDenoiser(Denoiser):
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
 
+    def _prepare(self, image: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        return prepare(image, self.adapter.size, self.preprocess, self.adapter.picture_channels)
+
+    def _pixels(self, image: Any) -> NDArray[np.float32]:
+        return self._prepare(image)[0]
+
     def _encode(self, image: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
         adapter = self.adapter
-        pixels, record = prepare(image, adapter.size, self.preprocess, adapter.picture_channels)
+        pixels, record = self._prepare(image)
         if adapter.encoder is None:
             return pixels, record
         vae, offloaded = adapter.encoder.vae, adapter.settings.vae == "offload"

@@ -104,6 +104,7 @@ def load_dit(
     )
     denoiser.digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     denoiser.preparation = preprocess
+    denoiser.pixels = lambda image: prepare(image, size, preprocess)[0]
     denoiser.facts = {"component": "DiT", "resolution": list(size), "latents": "scaling"}
     return denoiser
 
