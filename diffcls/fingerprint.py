@@ -55,9 +55,10 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
     of what computes; `further` parts are the caller's.
 
-    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the SHA-256 of that.
+    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the SHA-256 of that; so is
+    the model behind a shortlist's scorer, and a scorer that is a mere function by its name.
     """
-    denoiser, run = classifier.denoiser, classifier.run
+    denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
         **fingerprint(classifier),
         **({"noise": classifier.noise_name} if classifier.noise is None else {}),  # a table's trials know their signs
@@ -67,6 +68,8 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
         "temperature": repr(classifier.temperature),
         "calibration": _brief(run["calibration"]),
     }
+    if shortlist is not None:
+        parts["shortlist"] = _brief({**shortlist.to_dict(), "weights": _known(shortlist.scorer)})
     weights = None if denoiser.digest is not None else _weights_of(denoiser.predict)
     if weights is not None:
         parts["model"] = f"{denoiser.name} {weights}"
@@ -74,6 +77,11 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     for package in [*packages, *([] if denoiser.framework == "numpy" else [denoiser.framework])]:
         parts[package] = _version(package)
     return parts | {name: _brief(value) for name, value in further.items()}
+
+
+def _known(scorer: Any) -> Any:
+    """What is known of a scorer beside its name: a classifier's parts, or the weights of a model."""
+    return run_fingerprint(scorer) if hasattr(scorer, "arms") else _weights_of(getattr(scorer, "model", scorer))
 
 
 def _version(package: str) -> str:
