@@ -132,6 +132,15 @@ def test_scores_by_loops(rng):
     assert len(lines) == 2 + 4 and lines[2].startswith("| all | 60 |") and lines[0].count("normalised") == 3
 
 
+def test_plot_draws_the_scores():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    report = planted([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [3.0, 2.0]]], np.array([[1.0, 1.0], [1.0, 3.0]]), ["", ""])
+    ax = report.plot()
+    heights = [bar.get_height() for bar in ax.patches]
+    assert heights == [row["score"] for row in report.scores()] == [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]
+
+
 def test_text_scores_do_not_depend_on_the_prior(rng):
     losses = 0.5 + 1e-15 * rng.standard_normal((40, 2, 2))  # what rounding would turn around
     report = planted(losses, 1e3 * rng.random((40, 2)), [""] * 40)

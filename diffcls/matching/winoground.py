@@ -118,6 +118,20 @@ class WinogroundReport:
         lines = [heads, ["---"] * len(heads), *cells.values()]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
+    def plot(self, ax: Any = None) -> Any:
+        """Bars of all pairs' scores with their intervals, on matplotlib axes, which are returned (needs matplotlib)."""
+        from ..plotting import _pyplot
+
+        if ax is None:
+            _, ax = _pyplot().subplots(figsize=(5, 3.5), layout="constrained")
+        rows = [row for row in self.scores() if row["tag"] == ALL]
+        names = [row["kind"] + (",\nnormalised" if row["normalised"] else "") for row in rows]
+        shares = np.array([row["score"] for row in rows])
+        ends = np.array([[row["score"] - row["low"], row["high"] - row["score"]] for row in rows]).T
+        ax.bar(names, shares, yerr=np.maximum(ends, 0.0), capsize=3)
+        ax.set(ylabel=f"share of {self.n_pairs} pairs", ylim=(0, 1))
+        return ax
+
     def __repr__(self) -> str:
         told = ", ".join(f"{kind} {self.score(kind):.3f}" for kind in KINDS)
         return f"WinogroundReport({self.n_pairs} pairs, {told})"
