@@ -46,6 +46,12 @@ _HOME = {
     "merge_shards": "evaluation.merging",
     "Report": "evaluation.report",
     "Comparison": "evaluation.comparison",
+    "winoground": "matching.winoground",
+    "WinogroundReport": "matching.winoground",
+    "score": "matching.scoring",
+    "Scores": "matching.scoring",
+    "retrieve": "matching.retrieval",
+    "Retrieval": "matching.retrieval",
     "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -102,6 +108,9 @@ if TYPE_CHECKING:
     from .evaluation.run import evaluate
     from .fitted_weighting import Weighting, fit_weighting
     from .k_diffusion import k_denoiser
+    from .matching.retrieval import Retrieval, retrieve
+    from .matching.scoring import Scores, score
+    from .matching.winoground import WinogroundReport, winoground
     from .models.registry import load
     from .policies import Fixed, Race, Staged
     from .profile import Profile

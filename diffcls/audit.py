@@ -100,8 +100,6 @@ def audit(classifier: Classifier, images: Any, share: float, minimum: int, confi
 def _run(classifier: Classifier, items: list[Any], lowered: Lowered | None) -> list[Result]:
     """Of every class, or as the classifier answers by itself."""
     with open_progress(classifier.progress, len(items) * classifier.max_evals, len(items)) as report:
-        if lowered is None:
-            return list(classifier._answers(items, report))
         return list(classifier._classify(items, lowered, report, keep_errors=False))
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _core, cuda
-from .answer import answer, with_pictures
+from .answer import with_pictures
 from .audit import Audit, audit
-from .core_types import RaceResult, Trials
+from .core_types import Trials
 from .cuda_denoiser import DeviceCall, device_of
 from .denoiser import Call
-from .errors import DTypeError, InputError, NonFiniteError, ShapeError
+from .errors import DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
+from .in_flight import Encoded, InFlight
 from .models.registry import open_model
 from .ops import _to_numpy
 from .options import (
@@ -35,10 +35,10 @@ from .options import (
 )
 from .policies import Lowered, Policy, Terms, describe, lower
 from .progress import open_progress
-from .prompts import Arms, Templates, resolve
+from .prompts import Templates, resolve
 from .result import Result, Results
 from .run_record import run_record
-from .shortlist import Shortlist, among_all, some_of
+from .shortlist import Shortlist
 from .tables import ErrorTable
 from .tabulating import tabulate
 from .temperature import Calibration
@@ -46,12 +46,6 @@ from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
-Encoded = tuple[NDArray[np.float32], Any]
-"""x_start, and what was done to the picture."""
-
-UNMEASURED = (
-    "the shortlist's miss rate was not measured (Shortlist.measure): p_disagree is that of the race among its classes"
-)
 IN_FLIGHT = 64
 """Pictures under way at once: enough to fill batches when few classes are left of each."""
 
@@ -222,12 +216,13 @@ class Classifier:
         """`Result` of one picture, `Results` of several."""
         items, is_one = split_images(images, self.denoiser)
         with open_progress(self.progress, len(items) * self.max_evals, len(items)) as report:
-            results = with_pictures(self._answers(items, report), items)
+            answers = self._classify(items, None, report, keep_errors=self.keep_errors)
+            results = with_pictures(list(answers), items)
         return results[0] if is_one else Results(results, self.classes)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Result]:
         """Results in order, one by one, with many pictures under way; `images` is read only as far as needed."""
-        return self._answers(images, None)
+        return self._classify(images, None, None, keep_errors=self.keep_errors)
 
     def error_table(
         self,
@@ -314,6 +309,10 @@ class Classifier:
     def _make_entry(self) -> _core.DiT | Call | DeviceCall:
         return self.denoiser.entry() if self.device is None else DeviceCall(self.denoiser, self.device)
 
+    def lower_for(self, n_arms: int) -> Lowered:
+        """This classifier's policy for a race of so many of its prompts."""
+        return self._lowered if n_arms == len(self.arms.class_of_arm) else self._lower(self.policy, n_arms)
+
     def _lower(self, policy: Policy, n_arms: int | None = None) -> Lowered:
         terms = Terms(
             n_classes=len(self.arms.class_of_arm) if n_arms is None else n_arms,
@@ -333,10 +332,9 @@ class Classifier:
         *,
         keep_errors: bool = False,
         in_flight: int = IN_FLIGHT,
-        arms: Arms | None = None,
     ) -> _core.Loop:
         """The core's loop for this classifier: for those who feed images themselves."""
-        lowered, arms = lowered or self._lowered, arms or self.arms
+        lowered, arms = lowered or self._lowered, self.arms
         denoiser, entry, where = self.denoiser, self._entry, None
         if isinstance(entry, DeviceCall):
             entry = entry.here()
@@ -367,43 +365,11 @@ class Classifier:
             keep_errors=keep_errors,
         )
 
-    def _answers(self, images: Iterable[Any], report: Callable[[int], None] | None) -> Iterator[Result]:
-        """By this classifier's own policy, of its shortlist where it has one."""
-        if self.shortlist is None:
-            yield from self._classify(images, self._lowered, report, keep_errors=self.keep_errors)
-            return
-        done = 0
-        for position, image in enumerate(images):
-            start = done  # of the evaluations reported
-            one = None if report is None else lambda n, start=start: report(start + n)
-            result = self._answer_from(self.shortlist, image, position, one)
-            done += result.n_evals
-            yield result
-
-    def _answer_from(
-        self, shortlist: Shortlist, image: Any, position: int, report: Callable[[int], None] | None
-    ) -> Result:
-        """One picture's race of the classes that are on its list."""
-        chosen = shortlist.choose(image, self.classes)
-        arms, kept = some_of(self.arms, chosen)
-        lowered = self._lower(self.policy, len(kept))
-        keep_errors = self.keep_errors or self.denoiser.world is not None
-        loop = self.make_loop(lowered, report, keep_errors=keep_errors, in_flight=1, arms=arms)
-        x_start, preparation = self.encode(image, position)
-        loop.add(x_start, position)
-        finished = None
-        while finished is None:
-            finished = self._advance(loop, drain=True, classes=arms.classes)
-        race = among_all(finished[1], chosen, kept, self.arms, shortlist.miss_rate)
-        result = answer(self, race, x_start, preparation, lowered.trials, keep_errors=self.keep_errors)
-        told = [] if shortlist.miss_rate is not None or len(chosen) == len(self.classes) else [UNMEASURED]
-        on_list = {**shortlist.to_dict(), "chosen": arms.classes}
-        return replace(result, warnings=[*result.warnings, *told], run={**result.run, "shortlist": on_list})
-
     def _classify(
-        self, images: Iterable[Any], lowered: Lowered, report: Callable[[int], None] | None, *, keep_errors: bool
+        self, images: Iterable[Any], lowered: Lowered | None, report: Callable[[int], None] | None, *, keep_errors: bool
     ) -> Iterator[Result]:
-        encoded = (self.encode(image, position) for position, image in enumerate(images))
+        """`lowered`: None, by this classifier's own policy and shortlist; else of every class."""
+        encoded = (self.encode(image, position, listed=lowered is None) for position, image in enumerate(images))
         return self.classify_encoded(encoded, lowered, report, keep_errors=keep_errors)
 
     def classify_encoded(
@@ -432,39 +398,16 @@ class Classifier:
         keep_errors: bool = False,
     ) -> Iterator[tuple[int, Result]]:
         """`classify_encoded` without waiting for a slow picture: (which of `pictures`, its result) as they are finished."""
-        lowered = lowered or self._lowered
-        loop = self.make_loop(lowered, report, keep_errors=keep_errors or self.denoiser.world is not None)
-        source, exhausted = iter(pictures), False
-        encoded: dict[int, Encoded] = {}
-        n_added = 0
-        while not exhausted or encoded:
-            while not exhausted and loop.wants_image():
-                picture = next(source, None)
-                if picture is None:
-                    exhausted = True
-                    break
-                encoded[n_added] = picture
-                loop.add(picture[0], n_added)
-                n_added += 1
-            finished = self._advance(loop, drain=exhausted)
-            if finished is not None:
-                number, race = finished
-                yield number, answer(self, race, *encoded.pop(number), lowered.trials, keep_errors=keep_errors)
+        return InFlight(self, lowered, report, keep_errors=keep_errors).run(pictures)
 
-    def _advance(
-        self, loop: _core.Loop, *, drain: bool, classes: list[str] | None = None
-    ) -> tuple[int, RaceResult] | None:
-        try:
-            return loop.advance(drain=drain)
-        except NonFiniteError as error:  # the core knows classes by number only
-            name = (classes or self.classes)[error.class_index]
-            message = f"{self.denoiser.name} predicted NaN or infinity for class {name!r}"
-            where = f"at timestep {error.timestep}, noise index {error.noise_index}"
-            raise NonFiniteError(f"{message} {where}", error.class_index, error.timestep, error.noise_index) from None
+    def encode(self, image: Any, position: int = 0, *, listed: bool = True) -> Encoded:
+        """A picture as the loop takes it; one that can not be used is named by its `position`.
 
-    def encode(self, image: Any, position: int = 0) -> Encoded:
-        """(x_start, what was done to the picture); a picture that can not be used is named by its `position`."""
-        denoiser, preparation = self.denoiser, None
+        `listed`: False: its race is of every class, and the shortlist's scorer is not asked.
+        """
+        denoiser, preparation, chosen = self.denoiser, None, None
+        if listed and self.shortlist is not None:
+            chosen = self.shortlist.choose(image, self.classes)
         if denoiser.encode is not None:
             encoded = denoiser.encode(image)
             image, preparation = encoded if isinstance(encoded, tuple) else (encoded, None)
@@ -476,4 +419,4 @@ class Classifier:
         x_start = np.ascontiguousarray(x_start, np.float32)
         if not np.isfinite(x_start).all():
             raise InputError(f"image {position} gives x_start with NaN or infinity, must be finite")
-        return x_start, preparation
+        return Encoded(x_start, preparation, chosen)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ def fingerprint(classifier: Classifier) -> Fingerprint:
     """Parts of a classifier that its errors depend on.
 
     Policy, weighting, priors, batch size, threads and instruction set are not among them: they choose errors or read them,
-    and never change one.  A model is known by the SHA-256 of its weights where it has a file of them, else by its name.
+    and never change one.  A model is known by a digest of its weights where it has one, else by its name.
     """
     denoiser, arms = classifier.denoiser, classifier.arms
     parts = {
@@ -55,9 +57,10 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
     of what computes; `further` parts are the caller's.
 
-    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the SHA-256 of that.
+    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the digest of that; so is
+    the model behind a shortlist's scorer, and a scorer that is a mere function by its name.
     """
-    denoiser, run = classifier.denoiser, classifier.run
+    denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
         **fingerprint(classifier),
         **({"noise": classifier.noise_name} if classifier.noise is None else {}),  # a table's trials know their signs
@@ -67,6 +70,8 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
         "temperature": repr(classifier.temperature),
         "calibration": _brief(run["calibration"]),
     }
+    if shortlist is not None:
+        parts["shortlist"] = _brief({**shortlist.to_dict(), "weights": _known(shortlist.scorer)})
     weights = None if denoiser.digest is not None else _weights_of(denoiser.predict)
     if weights is not None:
         parts["model"] = f"{denoiser.name} {weights}"
@@ -74,6 +79,11 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     for package in [*packages, *([] if denoiser.framework == "numpy" else [denoiser.framework])]:
         parts[package] = _version(package)
     return parts | {name: _brief(value) for name, value in further.items()}
+
+
+def _known(scorer: Any) -> Any:
+    """What is known of a scorer beside its name: a classifier's parts, or the weights of a model."""
+    return run_fingerprint(scorer) if hasattr(scorer, "arms") else _weights_of(getattr(scorer, "model", scorer))
 
 
 def _version(package: str) -> str:
@@ -90,14 +100,27 @@ def _brief(value: Any) -> str:
 
 
 def _weights_of(predict: Any) -> str | None:
-    """Of the tensors of a `state_dict`, as NumPy reads their bytes."""
-    if not hasattr(predict, "state_dict"):
-        return None
-    torch, state = sys.modules["torch"], hashlib.sha256()  # whoever has a state_dict of tensors has imported it
-    for name, tensor in sorted(predict.state_dict().items()):
-        state.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return state.hexdigest()[:16]
+    """Of the tensors of a `state_dict`."""
+    return digest_of_tensors(predict.state_dict())[:16] if hasattr(predict, "state_dict") else None
+
+
+def digest_of_tensors(tensors: Mapping[str, Any]) -> str:
+    """BLAKE2b, 32 bytes in hexadecimal digits, over PyTorch's tensors by name: names, types, shapes and every byte.
+
+    Tensors are hashed in threads, each by itself; whatever their device and memory format, the same values have the same
+    digest.  Of a tensor on the meta device, which has no values, only the rest is known.
+    """
+    torch, names = sys.modules["torch"], sorted(tensors)  # whoever has tensors has imported it
+
+    def of_one(name: str) -> bytes:
+        tensor = tensors[name].detach()
+        state = hashlib.blake2b(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=32)
+        if tensor.device.type != "meta":
+            state.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        return state.digest()
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return hashlib.blake2b(b"".join(pool.map(of_one, names)), digest_size=32).hexdigest()
 
 
 def digest(*arrays: Any) -> str:

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .errors import DTypeError
 
@@ -24,9 +25,24 @@ def open_progress(
     if callable(progress):
         yield lambda done: _tell(progress, done, max_evals)
         return
+    asked = False if progress is None and max_evals < _LONG else progress
+    # the race stops early: the total is what full evaluation would cost
+    bar = {"total": max_evals, "unit": "eval", "desc": f"{n_images} picture{'s' if n_images > 1 else ''}"}
+    with open_bar(asked, "callable(done, max)", bar, _advance, "{} evaluations".format) as show:
+        yield show
+
+
+@contextmanager
+def open_bar(
+    progress: Any, wanted: str, bar: dict[str, Any], advance: Callable[[Any, Any], None], line: Callable[[Any], str]
+) -> Iterator[Callable[[Any], None] | None]:
+    """Gives what shows a moment, by ``advance(tqdm's bar, moment)`` or without tqdm as a `line`; None: nobody watches.
+
+    `progress`: True, None or False; `wanted` says in an error what else it may be.
+    """
     if progress is not None and not isinstance(progress, bool):
-        raise DTypeError(f"progress is {progress!r}, must be None, True, False or a callable(done, max)")
-    if progress is False or not watched() or (progress is None and max_evals < _LONG):
+        raise DTypeError(f"progress is {progress!r}, must be None, True, False or a {wanted}")
+    if progress is False or not watched():
         yield None
         return
     try:
@@ -34,12 +50,11 @@ def open_progress(
             warnings.simplefilter("ignore")  # without ipywidgets a notebook gets the bar of a terminal, which is well
             from tqdm.auto import tqdm
     except ImportError:
-        yield lambda done: print(f"\r{done} evaluations", end="", file=sys.stderr, flush=True)
+        yield lambda moment: print(f"\r{line(moment)}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         return
-    # the race stops early: the total is what full evaluation would cost
-    with tqdm(total=max_evals, unit="eval", desc=f"{n_images} picture{'s' if n_images > 1 else ''}") as bar:
-        yield lambda done: _advance(bar, done)
+    with tqdm(**bar) as shown:
+        yield lambda moment: advance(shown, moment)
 
 
 def watched() -> bool:
@@ -57,5 +72,5 @@ def _tell(progress: Callable[[int, int], object], done: int, max_evals: int) -> 
     progress(done, max_evals)
 
 
-def _advance(bar: object, done: int) -> None:
-    bar.update(done - bar.n)  # type: ignore[attr-defined]
+def _advance(bar: Any, done: int) -> None:
+    bar.update(done - bar.n)

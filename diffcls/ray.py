@@ -172,8 +172,6 @@ class BatchClassifier:
     def __init__(self, model: Any = None, prompts: Any = None, *, column: str = "image", **options: Any) -> None:
         made = model() if callable(model) and not isinstance(model, Classifier) else model
         self._classifier = made if isinstance(made, Classifier) else Classifier(made, prompts, **options)
-        if self._classifier.shortlist is not None:
-            raise InputError("the classifier has a shortlist, which BatchClassifier does not use: give one without")
         self._column = column
 
     def __call__(self, batch: Batch) -> Batch:

@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import arguments
-from .core_types import RaceResult
 from .errors import DTypeError, InputError, ShapeError
 from .intervals import Interval, clopper_pearson
 from .labels import check_labels
-from .prompts import Arms
 
 Scorer = Callable[[Any, list[str]], ArrayLike]
 
@@ -123,44 +121,3 @@ class Shortlist:
         name = getattr(self.scorer, "__qualname__", None) or type(self.scorer).__name__
         measured = {"n_images": self.n_images, "miss_rate": self.miss_rate, "interval": self.interval}
         return {"scorer": name, "k": self.k, **measured}
-
-
-def some_of(arms: Arms, classes: NDArray[np.int64]) -> tuple[Arms, NDArray[np.int64]]:
-    """The arms of some classes alone, and their positions among all arms."""
-    kept = np.flatnonzero(np.isin(arms.class_of_arm, classes))
-    conditions = [arms.conditions[arms.offset[arm] : arms.offset[arm + 1]] for arm in kept]
-    return (
-        Arms(
-            [arms.classes[i] for i in classes],
-            np.searchsorted(classes, arms.class_of_arm[kept]).astype(np.int64),
-            np.concatenate([[0], np.cumsum([len(ids) for ids in conditions])]).astype(np.int64),
-            np.concatenate(conditions).astype(np.int64),
-            [arms.prompts[i] for i in classes],
-        ),
-        kept,
-    )
-
-
-def among_all(
-    race: RaceResult, classes: NDArray[np.int64], kept: NDArray[np.int64], arms: Arms, miss_rate: float | None
-) -> RaceResult:
-    """A race of some classes, told of all: the others have no trial, and the miss rate joins the chance of another answer."""
-    k = len(arms.classes)
-
-    def spread(values: NDArray[Any], n: int, where: NDArray[np.int64], blank: Any) -> NDArray[Any]:
-        full = np.full((n, *values.shape[1:]), blank, values.dtype)
-        full[where] = values
-        return full
-
-    errors = race["errors"]
-    return {
-        **race,
-        "index": int(classes[race["index"]]),
-        "losses": spread(race["losses"], k, classes, np.nan),
-        "stderr": spread(race["stderr"], k, classes, np.nan),
-        "excess": spread(race["excess"], k, classes, np.nan),
-        "n_trials": spread(race["n_trials"], k, classes, 0),
-        "alive": spread(race["alive"], k, classes, False),
-        "p_disagree": min(1.0, race["p_disagree"] + (miss_rate or 0.0)),
-        "errors": None if errors is None else spread(errors, len(arms.class_of_arm), kept, np.nan),
-    }

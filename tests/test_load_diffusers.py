@@ -355,3 +355,18 @@ def test_the_half_precision_of_a_family_comes_from_its_index():
     assert half_of({"unet": ["diffusers", "UNet2DConditionModel"]}) == "float16"
     assert half_of({"transformer": ["diffusers", "FluxTransformer2DModel"]}) == "bfloat16"
     assert half_of({"transformer": ["diffusers", "Unheard"]}) == "float32"
+
+
+def test_the_digest_reads_every_byte():
+    """One bit of one element anywhere, and any layout in memory; a pipeline put back has its digest back."""
+    pipe = pipelines.sd()
+    digest = load_diffusers(pipe).digest
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        tensor = max(part.parameters(), key=lambda p: p.numel()).data.view(-1)
+        bits, at = tensor.view(torch.int32), tensor.numel() // 2 + 1
+        bits[at] ^= 1
+        assert load_diffusers(pipe).digest != digest
+        bits[at] ^= 1
+    assert load_diffusers(pipe).digest == digest
+    pipe.unet.to(memory_format=torch.channels_last)
+    assert load_diffusers(pipe).digest == digest

@@ -54,6 +54,149 @@ def test_the_kept_race_as_they_would_alone(world, denoiser, x):
     assert np.isnan(result.losses[out]).all() and np.isnan(result.errors[out]).all()
 
 
+SAME = ("losses", "stderr", "excess", "n_trials", "alive", "n_evals", "p_disagree", "probabilities")
+
+
+@pytest.mark.parametrize("policy", [Race(pool=60), Race(pool=60, guarantee="anytime"), Fixed(9)])
+@pytest.mark.parametrize("batch_size", [10, 512])
+def test_many_in_flight_are_each_as_alone(world, denoiser, x, policy, batch_size):
+    """Lists of their own, of different lengths in prompts too; what is in flight beside a picture is not seen."""
+    prompts = {"a": ["c0", "c1", "c2"], "b": ["c3"], "c": ["c4", "c5"], **{f"d{i}": [f"c{i}"] for i in range(6, 12)}}
+    classes = [ids for ids in prompts.values()]
+    means = np.array([world.means[[int(name[1:]) for name in ids]].mean(axis=0) for ids in classes])
+
+    def scorer(image, names):
+        return -np.square(means - image).sum(axis=1)
+
+    options = {"model": denoiser, "policy": policy}
+    listed = Shortlist(scorer, 3)
+    together = diffcls.classify(x[0], prompts, shortlist=listed, batch_size=batch_size, **options)
+    lengths = set()
+    for picture, result in zip(x[0], together, strict=True):
+        chosen = result.run["shortlist"]["chosen"]
+        at = [result.classes.index(name) for name in chosen]
+        alone = diffcls.classify(picture, {name: prompts[name] for name in chosen}, **options)
+        lengths.add(sum(len(prompts[name]) for name in chosen))
+        assert result.label == alone.label and result.status == alone.status and result.trace == alone.trace
+        for name in SAME[:5]:
+            np.testing.assert_array_equal(getattr(result, name)[at], getattr(alone, name), err_msg=name)
+        np.testing.assert_allclose(result.probabilities[at], alone.probabilities, rtol=1e-14)  # sums of 9 and of 3
+        assert (result.n_evals, result.p_disagree) == (alone.n_evals, alone.p_disagree)
+        by_itself = diffcls.classify(picture, prompts, shortlist=listed, **options)
+        assert all(np.array_equal(getattr(result, name), getattr(by_itself, name), equal_nan=True) for name in SAME)
+    assert len(lengths) > 1
+
+
+def test_batches_are_filled_from_many_pictures(world, x):
+    rows = []
+
+    def predict(x_t, t, cond):
+        rows.append(len(t))
+        return world.predict(x_t, t, cond)
+
+    model = diffcls.Denoiser(predict, shape=(8,), schedule=world.schedule, n_classes=12)
+    diffcls.classify(x[0], model=model, policy=Fixed(2), shortlist=Shortlist(nearest(world), 3), batch_size=60)
+    assert rows == [60, 60]
+
+
+def test_a_budget_that_no_trial_of_all_classes_fits_in(denoiser, world, x):
+    policy = Race(pool=40, max_evals=8)
+    result = diffcls.classify(x[0][0], model=denoiser, policy=policy, shortlist=Shortlist(nearest(world), 3))
+    assert result.n_evals == 6
+    with pytest.raises(diffcls.InputError, match="max_evals is 8, must allow one trial of every prompt, 12"):
+        diffcls.classify(x[0][0], model=denoiser, policy=policy)
+
+
+def test_nan_is_named_by_its_class(denoiser, world, x):
+    def predict(x_t, t, cond):
+        return np.where((cond == 7)[:, None], np.nan, world.predict(x_t, t, cond))
+
+    model = diffcls.Denoiser(predict, shape=(8,), schedule=world.schedule, n_classes=12, name="broken")
+    only = Shortlist(lambda image, classes: [float(name in "57") for name in classes], 2)
+    with pytest.raises(diffcls.NonFiniteError, match="broken predicted NaN or infinity for class '7'"):
+        diffcls.classify(x[0][0], model=model, policy=Fixed(2), shortlist=only)
+
+
+# ---- data sets -------------------------------------------------------------------------------------------------------
+
+
+class Cut(Exception):
+    pass
+
+
+def cut(pictures, labels, after):
+    for i, pair in enumerate(zip(pictures, labels, strict=True)):
+        if i == after:
+            raise Cut
+        yield pair
+
+
+@pytest.fixture
+def listed(world, denoiser):
+    """A classifier whose lists depend on the picture alone."""
+
+    def make(k=4, scorer=None, **counts):
+        own = scorer or (lambda image, classes: -np.square(world.means - image).sum(axis=1))
+        return diffcls.Classifier(denoiser, policy=Race(pool=40), batch_size=16, shortlist=Shortlist(own, k, **counts))
+
+    return make
+
+
+def test_evaluate_keeps_rows_of_lists(tmp_path, listed, x):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pictures, labels = x
+    classifier = listed()
+    report = diffcls.evaluate(classifier, (pictures, labels), out=tmp_path, part_size=8, audit=1.0)
+    results, table = classifier(pictures), pq.read_table(tmp_path / "results.parquet")
+    for name in SAME:
+        np.testing.assert_array_equal(np.array(table.column(name).to_pylist()), getattr(results, name), err_msg=name)
+    assert table.column("prediction").to_pylist() == results.label
+    assert table.column("warnings").to_pylist() == results.warnings
+    assert ((results.n_trials > 0).sum(axis=1) == 4).all()
+    assert report.run["shortlist"]["k"] == 4 and report.accuracy == np.mean(results.index == labels)
+    places = [result.ranking().tolist().index(label) for result, label in zip(results, labels, strict=True)]
+    assert report.rank.tolist() == places
+    every = diffcls.classify(pictures, model=classifier.denoiser, policy=Fixed(40))
+    full = np.array([report.classes.index(name) for name in every.label])
+    assert report.full_prediction.tolist() == full.tolist()
+
+
+@pytest.mark.parametrize("after", [0, 7, 8, 19])
+def test_evaluate_goes_on_to_the_byte(tmp_path, listed, x, after):
+    pytest.importorskip("pyarrow")
+    whole, broken = tmp_path / "whole", tmp_path / "cut"
+    diffcls.evaluate(listed(), cut(*x, None), out=whole, part_size=8)
+    with pytest.raises(Cut):
+        diffcls.evaluate(listed(), cut(*x, after), out=broken, part_size=8)
+    diffcls.evaluate(listed(), cut(*x, None), out=broken, part_size=8)
+    assert (broken / "results.parquet").read_bytes() == (whole / "results.parquet").read_bytes()
+    for i in (1, 0):
+        diffcls.evaluate(listed(), cut(*x, None), out=tmp_path / "shards", part_size=8, shard=(i, 2))
+    rows, same = (diffcls.Report.load(out) for out in (tmp_path / "shards", whole))
+    assert (rows.n_evals == same.n_evals).all() and (rows.prediction == same.prediction).all()
+
+
+def test_another_list_is_another_run(tmp_path, listed, denoiser, x):
+    pytest.importorskip("pyarrow")
+    quick = [diffcls.Classifier(denoiser, policy=Fixed(n)) for n in (2, 3)]
+    diffcls.evaluate(listed(scorer=quick[0]), x, out=tmp_path)
+    for other in (listed(5, quick[0]), listed(scorer=quick[0], n_images=9, n_missed=1), listed(scorer=quick[1])):
+        with pytest.raises(diffcls.FingerprintMismatchError, match="shortlist is"):
+            diffcls.evaluate(other, x, out=tmp_path)
+    with pytest.raises(diffcls.FingerprintMismatchError, match="shortlist is"):
+        diffcls.evaluate(diffcls.Classifier(denoiser, policy=Race(pool=40)), x, out=tmp_path)
+
+
+def test_a_picture_that_the_scorer_can_not_judge_is_a_row_with_an_error(tmp_path, listed, x, world):
+    pytest.importorskip("pyarrow")
+
+    def scorer(image, classes):
+        return np.where(np.array_equal(image, x[0][3]), np.nan, -np.square(world.means - image).sum(axis=1))
+
+    report = diffcls.evaluate(listed(scorer=scorer), x, out=tmp_path)
+    assert report.n_errors == 1 and report.errors[0][0] == "3" and "NaN for class 'c0'" in report.errors[0][1]
+
+
 def test_a_list_of_all_classes_is_no_list(world, denoiser, x):
     plain = diffcls.classify(x[0], model=denoiser, policy=Fixed(20))
     listed = diffcls.classify(x[0], model=denoiser, policy=Fixed(20), shortlist=Shortlist(nearest(world), 99))
@@ -129,7 +272,9 @@ def test_streams_and_progress(world, denoiser, x):
         progress=lambda done, most: seen.append((done, most)),
     )
     results = classifier(x[0])
-    assert seen[-1][0] == results.n_evals.sum() == 20 * 6 * 3 and seen == sorted(seen)
+    assert results.n_evals.sum() == 20 * 6 * 3
+    assert seen and seen == sorted(seen) and {most for _, most in seen} == {20 * 6 * 12}
+    assert 0 < seen[0][0] <= seen[-1][0] <= 20 * 6 * 3
     assert [result.label for result in classifier.stream(iter(x[0]))] == results.label
     assert results.losses.shape == (20, 12)
 

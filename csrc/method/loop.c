@@ -68,7 +68,9 @@ static dc_status check_params(const dc_loop_params *params, dc_error *err)
 static dc_status check_race(const dc_loop_params *params, dc_error *err)
 {
     dc_race *race;
-    dc_status status = dc_race_new(&race, &params->arms, params->trials, params->n_trials, &params->policy, err);
+    dc_policy policy = params->policy;
+    policy.max_evals = policy.max_evals > 0 ? 0 : policy.max_evals; /* what it must allow, an image's arms say */
+    dc_status status = dc_race_new(&race, &params->arms, params->trials, params->n_trials, &policy, err);
     dc_race_free(race);
     return status;
 }
@@ -142,7 +144,7 @@ void dc_loop_free(dc_loop *loop)
         dc_free(loop->batches[i].rows);
     }
     for (int64_t i = 0; loop->slots != NULL && i < loop->params.max_in_flight; i++) {
-        dc_race_free(loop->slots[i].race);
+        dc_slot_clear(&loop->slots[i]);
         dc_floats_free(backend, loop->slots[i].x_start);
     }
     dc_floats_free(backend, loop->noise);
@@ -168,15 +170,13 @@ static void release_reported(dc_loop *loop)
 {
     if (loop->reported < 0)
         return;
-    dc_slot *slot = &loop->slots[loop->reported];
-    dc_race_free(slot->race);
-    slot->race = NULL;
-    slot->finished = 0;
+    dc_slot_clear(&loop->slots[loop->reported]);
     loop->n_in_flight--;
     loop->reported = -1;
 }
 
-dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error *err)
+dc_status dc_loop_add(dc_loop *loop, const float *x_start, const int64_t *listed, int64_t n_listed, int64_t tag,
+                      dc_error *err)
 {
     const dc_loop_params *params = &loop->params;
     release_reported(loop);
@@ -194,14 +194,16 @@ dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error
         status = dc_floats_new(params->backend, &slot->x_start, x_start, params->n_elem, "x_start", err);
     else
         status = dc_floats_put(params->backend, slot->x_start, x_start, params->n_elem, err);
-    if (status != DC_OK)
+    dc_arms own = params->arms;
+    if (status == DC_OK && listed != NULL)
+        status = dc_slot_list(slot, &own, &params->arms, listed, n_listed, err);
+    if (status == DC_OK)
+        status = dc_race_new(&slot->race, &own, params->trials, params->n_trials, &params->policy, err);
+    if (status != DC_OK) {
+        dc_slot_clear(slot);
         return status;
-    status = dc_race_new(&slot->race, &params->arms, params->trials, params->n_trials, &params->policy, err);
-    if (status != DC_OK)
-        return status;
+    }
     slot->tag = tag;
-    slot->n_waiting = 0;
-    slot->finished = 0;
     dc_plan_open(slot);
     loop->n_in_flight++;
     return DC_OK;
@@ -287,7 +289,8 @@ static void record_row(dc_loop *loop, const dc_row *row, double error)
 {
     const dc_loop_params *params = &loop->params;
     dc_slot *slot = &loop->slots[row->slot];
-    int64_t first = params->condition_offset[row->arm], n = params->condition_offset[row->arm + 1] - first;
+    int64_t arm = dc_slot_arm(slot, row->arm);
+    int64_t first = params->condition_offset[arm], n = params->condition_offset[arm + 1] - first;
     double temperature = params->pool_temperature;
     slot->n_waiting--;
     if (n > 1) {
@@ -307,8 +310,8 @@ static dc_status check_errors(const dc_loop *loop, const asked *batch, dc_error 
             continue;
         const dc_row *row = &batch->rows[r];
         const dc_trial *trial = &params->trials[row->trial];
-        int64_t class_index =
-            params->arms.class_of_arm != NULL ? params->arms.class_of_arm[row->arm] : row->arm;
+        int64_t arm = dc_slot_arm(&loop->slots[row->slot], row->arm);
+        int64_t class_index = params->arms.class_of_arm != NULL ? params->arms.class_of_arm[arm] : arm;
         if (err != NULL) {
             err->class_index = class_index;
             err->timestep = trial->timestep;

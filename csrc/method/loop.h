@@ -70,12 +70,15 @@ typedef struct dc_loop_params {
 
 typedef struct dc_loop dc_loop;
 
-/* Checks params; allocates everything the loop needs.  *out: returns new. */
+/* Checks params, but whether max_evals allows a trial, which depends on the arms of an image; allocates everything the loop
+ * needs.  *out: returns new. */
 DC_MUST_USE dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err);
 void dc_loop_free(dc_loop *loop); /* takes; NULL is fine */
 
-/* Queues an image: x_start (n_elem,) is copied.  tag comes back with its result.  Non-finite x_start is DC_ERR_VALUE. */
-DC_MUST_USE dc_status dc_loop_add(dc_loop *loop, const float *x_start, int64_t tag, dc_error *err);
+/* Queues an image: x_start (n_elem,) is copied.  tag comes back with its result.  Non-finite x_start is DC_ERR_VALUE.
+ * listed (n_listed,): the only arms that race for it, rising, copied: see dc_slot_list.  NULL: all. */
+DC_MUST_USE dc_status dc_loop_add(dc_loop *loop, const float *x_start, const int64_t *listed, int64_t n_listed, int64_t tag,
+                                  dc_error *err);
 
 /* 1 while fewer images than max_in_flight are in flight or waiting: the caller should add one before advancing. */
 int dc_loop_wants_image(const dc_loop *loop);

@@ -10,8 +10,8 @@ int64_t dc_plan_fill(dc_slot *slot, int64_t index, const int64_t *condition_offs
                      int64_t limit)
 {
     while (n_rows < limit && slot->trial < slot->round.count) {
-        int64_t arm = slot->round.alive[slot->arm], first = condition_offset[arm];
-        rows[n_rows++] = (dc_row){index, arm, slot->round.first + slot->trial, first + slot->condition};
+        int64_t own = slot->round.alive[slot->arm], arm = dc_slot_arm(slot, own), first = condition_offset[arm];
+        rows[n_rows++] = (dc_row){index, own, slot->round.first + slot->trial, first + slot->condition};
         slot->n_waiting++;
         if (++slot->condition < condition_offset[arm + 1] - first)
             continue;

@@ -8,24 +8,11 @@
 
 #include <stdint.h>
 
-#include "base/status.h"
-#include "method/race.h"
-
-/* One image in flight: its race and how far its open round was handed out and answered. */
-typedef struct dc_slot {
-    dc_race *race; /* NULL: free */
-    float *x_start; /* (n_elem,) */
-    int64_t tag;
-    dc_race_round round;
-    int64_t trial, arm, condition; /* cursor: offset in the round, position in alive, condition of that arm */
-    int64_t n_waiting;             /* rows handed out and not answered */
-    int finished;
-    double pooled, lowest; /* of the arm and trial being answered: sum of e, or of exp(-(e - lowest) / T) */
-} dc_slot;
+#include "method/slot.h"
 
 /* One evaluation. */
 typedef struct dc_row {
-    int64_t slot, arm, trial;
+    int64_t slot, arm, trial; /* arm: the number that the slot's race has for it */
     int64_t condition; /* position in the list of all conditions */
 } dc_row;
 

@@ -80,6 +80,7 @@ typedef struct dc_race dc_race;
 DC_MUST_USE dc_status dc_race_new(dc_race **out, const dc_arms *arms, const dc_trial *trials, int64_t n_trials,
                                   const dc_policy *policy, dc_error *err);
 void dc_race_free(dc_race *race); /* takes; NULL is fine */
+const dc_arms *dc_race_arms(const dc_race *race); /* what it was made of; lives as long as the race */
 
 /* The open round: trials first .. first + count - 1 for each of alive[0 .. n_alive - 1] (ascending, borrowed until the
  * round closes).  Only while the status is DC_RACE_RUNNING. */

@@ -144,6 +144,11 @@ done:
     return status;
 }
 
+const dc_arms *dc_race_arms(const dc_race *race)
+{
+    return &race->arms;
+}
+
 const dc_round *dc_race_rounds(const dc_race *race, int64_t *n)
 {
     *n = race->n_rounds;

@@ -50,8 +50,7 @@ PyObject *core_trials_build(const dc_trial *trials, int64_t n);
 int core_policy_parse(core_state *state, dc_policy *out, PyObject **caps_array, PyObject *dict);
 int core_loss_parse(core_state *state, dc_loss *out, const char *name);
 /* {"losses": ..., ...} of a finished race. */
-PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_classes, int64_t n_arms, int64_t n_trials,
-                           int keep_errors);
+PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_trials, int keep_errors);
 PyObject *core_status_name(dc_race_status status); /* new reference */
 int core_seed_parse(core_state *state, uint64_t *out, PyObject *seed);
 

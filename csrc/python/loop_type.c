@@ -13,7 +13,7 @@ typedef struct loop_object {
     dc_dit_denoiser *native; /* or NULL: the trampoline */
     trampoline trampoline;
     core_trials trials;
-    int64_t n_classes, n_arms, n_elem;
+    int64_t n_elem;
     int keep_errors, running, failed;
     double last_progress;
     PyObject *denoiser, *backend, *progress;
@@ -125,14 +125,14 @@ static int take_arrays(loop_object *self, dc_loop_params *params, const loop_arg
         (params->q = keep(self, 4, array_of_size(state, a->q, ARRAY_FLOAT64, t, "q"))) == NULL ||
         (params->arms.class_of_arm = keep(self, 5, array_in(state, a->class_of_arm, ARRAY_INT64, 1, "class_of_arm"))) == NULL)
         return -1;
-    self->n_arms = params->arms.n_arms = array_size(self->arrays[5]);
+    int64_t n_arms = params->arms.n_arms = array_size(self->arrays[5]);
     if ((params->condition_offset =
-             keep(self, 6, array_of_size(state, a->offset, ARRAY_INT64, self->n_arms + 1, "condition_offset"))) == NULL ||
+             keep(self, 6, array_of_size(state, a->offset, ARRAY_INT64, n_arms + 1, "condition_offset"))) == NULL ||
         (params->conditions = keep(self, 7, array_in(state, a->conditions, ARRAY_INT64, 1, "conditions"))) == NULL)
         return -1;
     const int64_t *offset = params->condition_offset;
-    int rising = offset[0] == 0 && offset[self->n_arms] == array_size(self->arrays[7]);
-    for (int64_t i = 0; rising && i < self->n_arms; i++)
+    int rising = offset[0] == 0 && offset[n_arms] == array_size(self->arrays[7]);
+    for (int64_t i = 0; rising && i < n_arms; i++)
         rising = offset[i] <= offset[i + 1];
     if (!rising) {
         PyErr_Format(state->exceptions[DC_ERR_VALUE], "condition_offset must rise from 0 to the number of conditions");
@@ -193,7 +193,7 @@ static int start(loop_object *self, const loop_arguments *a)
     self->backend = Py_NewRef(a->backend);
     self->progress = a->progress == Py_None ? NULL : Py_NewRef(a->progress);
     self->keep_errors = a->keep_errors;
-    self->n_classes = params.arms.n_classes = a->n_classes;
+    params.arms.n_classes = a->n_classes;
     if ((params.backend = core_any_backend_of(state, a->backend)) == NULL || parse_shape(self, a->shape) < 0)
         return -1;
     params.n_elem = self->n_elem;
@@ -283,23 +283,26 @@ static int check_usable(loop_object *self)
 static PyObject *loop_add(PyObject *object, PyObject *args)
 {
     loop_object *self = (loop_object *)object;
-    PyObject *x_object;
+    core_state *state = state_of(self);
+    PyObject *x_object, *arms_object = Py_None, *x_start = NULL, *arms = NULL, *result = NULL;
     long long tag;
     dc_error err = {0};
-    if (!PyArg_ParseTuple(args, "OL:add", &x_object, &tag))
+    if (!PyArg_ParseTuple(args, "OL|O:add", &x_object, &tag, &arms_object))
         return NULL;
-    PyObject *x_start = array_of_size(state_of(self), x_object, ARRAY_FLOAT32, self->n_elem, "x_start");
-    if (x_start == NULL)
-        return NULL;
-    if (check_usable(self) < 0) { /* only now: the conversion may run Python that starts this Loop */
-        Py_DECREF(x_start);
-        return NULL;
+    if ((x_start = array_of_size(state, x_object, ARRAY_FLOAT32, self->n_elem, "x_start")) == NULL ||
+        (arms_object != Py_None && (arms = array_in(state, arms_object, ARRAY_INT64, 1, "arms")) == NULL) ||
+        check_usable(self) < 0) /* only now: the conversion may run Python that starts this Loop */
+        goto done;
+    if (dc_loop_add(self->loop, array_data(x_start), arms == NULL ? NULL : array_data(arms),
+                    arms == NULL ? 0 : array_size(arms), tag, &err) != DC_OK) {
+        core_raise(state, &err);
+        goto done;
     }
-    dc_status status = dc_loop_add(self->loop, array_data(x_start), tag, &err);
-    Py_DECREF(x_start);
-    if (status != DC_OK)
-        return core_raise(state_of(self), &err);
-    Py_RETURN_NONE;
+    result = Py_NewRef(Py_None);
+done:
+    Py_XDECREF(x_start);
+    Py_XDECREF(arms);
+    return result;
 }
 
 static PyObject *loop_wants_image(PyObject *object, PyObject *unused)
@@ -331,7 +334,7 @@ static PyObject *loop_advance(PyObject *object, PyObject *args, PyObject *kwargs
     }
     if (race == NULL)
         Py_RETURN_NONE;
-    PyObject *result = core_race_result(state, race, self->n_classes, self->n_arms, self->trials.n, self->keep_errors);
+    PyObject *result = core_race_result(state, race, self->trials.n, self->keep_errors);
     return result == NULL ? NULL : Py_BuildValue("(LN)", (long long)tag, result);
 }
 
@@ -344,7 +347,7 @@ static PyObject *loop_stats(PyObject *object, void *closure)
 }
 
 static PyMethodDef loop_methods[] = {
-    {"add", loop_add, METH_VARARGS, "add($self, x_start, tag, /)\n--\n\nQueues an image; its result carries the tag."},
+    {"add", loop_add, METH_VARARGS, "add($self, x_start, tag, arms=None, /)\n--\n\nQueues an image, of some arms alone or of all; its result carries the tag."},
     {"wants_image", loop_wants_image, METH_NOARGS, "Fewer images than max_in_flight are in flight."},
     {"advance", (PyCFunction)(void (*)(void))loop_advance, METH_VARARGS | METH_KEYWORDS,
      "advance($self, /, *, drain)\n--\n\nRuns until an image is finished: (tag, result); None when an image could be added or "

@@ -160,13 +160,13 @@ PyObject *core_status_name(dc_race_status status)
     return PyUnicode_InternFromString(names[status]);
 }
 
-PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_classes, int64_t n_arms, int64_t n_trials,
-                           int keep_errors)
+PyObject *core_race_result(core_state *state, const dc_race *race, int64_t n_trials, int keep_errors)
 {
+    int64_t n_classes = dc_race_arms(race)->n_classes;
     PyObject *losses = array_new(1, &n_classes, ARRAY_FLOAT64), *stderrs = array_new(1, &n_classes, ARRAY_FLOAT64);
     PyObject *excess = array_new(1, &n_classes, ARRAY_FLOAT64), *trials = array_new(1, &n_classes, ARRAY_INT64);
     PyObject *alive = array_new(1, &n_classes, ARRAY_BOOL), *trace = build_trace(race), *errors = NULL, *out = NULL;
-    int64_t shape[2] = {n_arms, n_trials};
+    int64_t shape[2] = {dc_race_arms(race)->n_arms, n_trials};
     dc_error err = {0};
     if (losses == NULL || stderrs == NULL || excess == NULL || trials == NULL || alive == NULL || trace == NULL)
         goto done;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import DTypeError
-from ..progress import watched
+from ..progress import open_bar
 from .store import told
 
 LOG_SECONDS = 10.0
@@ -124,19 +122,8 @@ def open_show(progress: Any, name: str) -> Iterator[Callable[[Progress], object]
     if callable(progress):
         yield progress
         return
-    if progress is not None and not isinstance(progress, bool):
-        raise DTypeError(f"progress is {progress!r}, must be None, True, False or a callable(Progress)")
-    if progress is False or not watched():
-        yield None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        yield lambda moment: print(f"\r{line_of(moment)}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        return
-    with tqdm(unit="image", desc=name) as bar:
-        yield lambda moment: _advance(bar, moment)
+    with open_bar(progress, "callable(Progress)", {"unit": "image", "desc": name}, _advance, line_of) as show:
+        yield show
 
 
 def line_of(moment: Progress) -> str:

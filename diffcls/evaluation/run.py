@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import _core, arguments
-from ..classifier import Classifier, Encoded
+from ..classifier import Classifier
 from ..errors import (
     DTypeError,
     FingerprintMismatchError,
@@ -21,6 +21,7 @@ from ..errors import (
     StoreError,
 )
 from ..fingerprint import run_fingerprint
+from ..in_flight import Encoded
 from ..policies import Lowered, every_trial
 from ..result import Result
 from .labelling import Labelling
@@ -100,11 +101,9 @@ def evaluate(
     """
     if not isinstance(classifier, Classifier):
         raise DTypeError(f"classifier is {arguments.shown(classifier)}, must be a diffcls.Classifier")
-    if classifier.shortlist is not None:
-        raise InputError("the classifier has a shortlist, which evaluate does not use: give one without")
     out, (index, n_shards) = Path(out), check_shard(shard)
     audit = arguments.number("audit", audit, "a number from 0 to 1", lambda x: 0.0 <= x <= 1.0)
-    classes = classifier.classes
+    classes, shortlist = classifier.classes, classifier.shortlist
     if part_size is not None:
         part_size = arguments.integer("part_size", part_size, at_least=1)
     source = open_source(dataset, columns)
@@ -112,7 +111,11 @@ def evaluate(
     run = Run(
         classes,
         run_fingerprint(classifier, audit=audit),
-        {**classifier.run, "max_evals": classifier.max_evals},
+        {
+            **classifier.run,
+            "max_evals": classifier.max_evals,
+            **({} if shortlist is None else {"shortlist": shortlist.to_dict()}),
+        },
         n_shards,
         part_size or part_size_of(len(classes)),
     )

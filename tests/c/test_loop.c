@@ -118,8 +118,13 @@ static void read_race(outcome *out, const dc_race *race)
     out->index = result.index, out->n_evals = result.n_evals, out->p_disagree = result.p_disagree;
 }
 
-/* All images through one loop, in order or backwards. */
-static void run_images(setting *s, outcome *outcomes, int backwards)
+/* Arms that race for one image; n = 0: all. */
+typedef struct list {
+    int64_t arms[CLASSES], n;
+} list;
+
+/* All images through one loop, in order or backwards, each of its list of arms if there are lists. */
+static void run_lists(setting *s, outcome *outcomes, int backwards, const list *lists)
 {
     dc_loop *loop;
     const dc_race *race;
@@ -129,7 +134,8 @@ static void run_images(setting *s, outcome *outcomes, int backwards)
     while (n_done < IMAGES) {
         while (n_added < IMAGES && dc_loop_wants_image(loop)) {
             int64_t i = backwards ? IMAGES - 1 - n_added : n_added;
-            CHECK(dc_loop_add(loop, s->images[i], i, &err) == DC_OK);
+            int64_t n = lists == NULL ? 0 : lists[i].n;
+            CHECK(dc_loop_add(loop, s->images[i], n > 0 ? lists[i].arms : NULL, n, i, &err) == DC_OK);
             n_added++;
         }
         CHECK(dc_loop_advance(loop, n_added == IMAGES, &race, &tag, &err) == DC_OK);
@@ -145,6 +151,11 @@ static void run_images(setting *s, outcome *outcomes, int backwards)
     CHECK(s->model.largest_batch <= s->params.batch_size && s->model.wrong_condition == 0);
     CHECK_CLOSE(stats.fill, (double)n_evals / (double)(stats.n_batches * s->params.batch_size), 1e-15);
     dc_loop_free(loop);
+}
+
+static void run_images(setting *s, outcome *outcomes, int backwards)
+{
+    run_lists(s, outcomes, backwards, NULL);
 }
 
 static void check_nothing_depends_on_the_batch(void)
@@ -260,19 +271,103 @@ static void check_pooling(double temperature, int64_t batch_size)
     setting_close(&s);
 }
 
+/* What a loop of these arms and no others says of one image: classes are numbered by their places in the list. */
+static void run_alone(const setting *like, outcome *out, int64_t image, const list *listed)
+{
+    setting s;
+    int64_t n_conditions = 0;
+    setting_open(&s, 1, "auto");
+    for (int64_t i = 0; i < listed->n; i++) {
+        int64_t first = like->condition_offset[listed->arms[i]], last = like->condition_offset[listed->arms[i] + 1];
+        s.condition_offset[i] = n_conditions;
+        while (first < last)
+            s.conditions[n_conditions++] = like->conditions[first++];
+    }
+    s.condition_offset[listed->n] = n_conditions;
+    s.params.arms = (dc_arms){.n_arms = listed->n, .n_classes = listed->n};
+    s.params.policy = like->params.policy;
+    s.params.batch_size = 1, s.params.max_in_flight = 1;
+    dc_loop *loop;
+    const dc_race *race;
+    int64_t tag;
+    CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK && dc_loop_add(loop, s.images[image], NULL, 0, 0, NULL) == DC_OK);
+    CHECK(dc_loop_advance(loop, 1, &race, &tag, NULL) == DC_OK && race != NULL);
+    read_race(out, race);
+    dc_loop_free(loop);
+    setting_close(&s);
+}
+
+/* Images with lists of their own, many in flight: each as if its arms were all there are, whatever its neighbours race. */
+static void check_lists(const dc_policy *policy, int64_t batch_size, int64_t in_flight)
+{
+    static const int64_t offsets[CLASSES + 1] = {0, 1, 4, 5, 7, 8};
+    static const list lists[IMAGES] = {{{0, 2, 4}, 3}, {{1, 3}, 2}, {{0}, 0}, {{4}, 1}, {{0, 1, 2, 3, 4}, 5}, {{1, 2, 3}, 3}};
+    outcome together[IMAGES], alone;
+    setting s;
+    setting_open(&s, 1, "auto");
+    memcpy(s.condition_offset, offsets, sizeof offsets);
+    s.params.policy = *policy, s.params.batch_size = batch_size, s.params.max_in_flight = in_flight;
+    run_lists(&s, together, 0, lists);
+    for (int64_t i = 0; i < IMAGES; i++) {
+        list listed = lists[i].n > 0 ? lists[i] : lists[4];
+        const outcome *own = &together[i];
+        run_alone(&s, &alone, i, &listed);
+        CHECK(own->index == listed.arms[alone.index] && own->n_evals == alone.n_evals && own->p_disagree == alone.p_disagree);
+        for (int64_t c = 0, place = 0; c < CLASSES; c++) {
+            if (place == listed.n || listed.arms[place] != c) {
+                CHECK(own->n_trials[c] == 0 && isnan(own->losses[c]) && isnan(own->stderrs[c]) && isnan(own->excess[c]));
+                continue;
+            }
+            CHECK(own->n_trials[c] == alone.n_trials[place] && own->losses[c] == alone.losses[place]);
+            CHECK(memcmp(&own->stderrs[c], &alone.stderrs[place], sizeof(double)) == 0 && own->excess[c] == alone.excess[place]);
+            place++;
+        }
+    }
+    setting_close(&s);
+}
+
+static void check_all_lists(void)
+{
+    static const dc_cap caps[] = {{6, 2}, {12, 1}};
+    static const dc_policy policies[] = {
+        {.risk = 0.05, .n_min = 4, .fill = 10, .prior_weight = 4.0},
+        {.risk = 0.2, .n_min = 2, .fill = 1, .anytime = 1}, /* its level is shared by the arms that race */
+        {.fill = 1, .caps = caps, .n_caps = 2},
+    };
+    for (int i = 0; i < 3; i++) {
+        check_lists(&policies[i], 7, 4);
+        check_lists(&policies[i], 64, IMAGES);
+    }
+    setting s;
+    dc_loop *loop;
+    dc_error err = {0};
+    static const int64_t listed[] = {0, 2, 2, 5, -1};
+    setting_open(&s, 1, "auto");
+    s.params.policy = (dc_policy){.fill = 1, .max_evals = 2};
+    CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK);
+    CHECK(dc_loop_add(loop, s.images[0], NULL, 0, 0, &err) == DC_ERR_VALUE && strstr(err.message, "max_evals") != NULL);
+    CHECK(dc_loop_add(loop, s.images[0], listed, 3, 0, &err) == DC_ERR_VALUE && strstr(err.message, "listed[2] is 2") != NULL);
+    CHECK(dc_loop_add(loop, s.images[0], listed + 3, 1, 0, &err) == DC_ERR_VALUE && strstr(err.message, "0 to 4") != NULL);
+    CHECK(dc_loop_add(loop, s.images[0], listed + 4, 1, 0, &err) == DC_ERR_VALUE);
+    CHECK(dc_loop_add(loop, s.images[0], listed, 0, 0, &err) == DC_ERR_VALUE && strstr(err.message, "1 or more") != NULL);
+    CHECK(dc_loop_add(loop, s.images[0], listed, 2, 0, &err) == DC_OK); /* what was refused left nothing behind */
+    dc_loop_free(loop);
+    setting_close(&s);
+}
+
 static dc_status stop_at(void *context, int64_t n_evals, dc_error *err)
 {
     CHECK(n_evals % 16 == 0);
     return n_evals >= *(int64_t *)context ? dc_error_set(err, DC_ERR_CALLBACK, "stopped") : DC_OK;
 }
 
-static dc_status run_one(setting *s, dc_error *err)
+static dc_status run_one(setting *s, const int64_t *listed, int64_t n_listed, dc_error *err)
 {
     dc_loop *loop;
     const dc_race *race = NULL;
     int64_t tag;
     CHECK(dc_loop_new(&loop, &s->params, err) == DC_OK);
-    CHECK(dc_loop_add(loop, s->images[0], 0, err) == DC_OK);
+    CHECK(dc_loop_add(loop, s->images[0], listed, n_listed, 0, err) == DC_OK);
     dc_status status = dc_loop_advance(loop, 1, &race, &tag, err);
     dc_loop_free(loop);
     return status;
@@ -280,7 +375,7 @@ static dc_status run_one(setting *s, dc_error *err)
 
 static void check_failures(void)
 {
-    static const int64_t class_of_arm[CLASSES] = {4, 3, 2, 1, 0};
+    static const int64_t class_of_arm[CLASSES] = {4, 3, 2, 1, 0}, listed[] = {2, 3};
     dc_error err = {0};
     int64_t limit = 48;
     setting s;
@@ -288,17 +383,19 @@ static void check_failures(void)
     s.params.policy = (dc_policy){.fill = 1};
     s.params.arms.class_of_arm = class_of_arm;
     s.model.nan_condition = 3, s.model.nan_timestep = s.trials[5].timestep;
-    CHECK(run_one(&s, &err) == DC_ERR_NONFINITE); /* named by class, not by arm */
+    CHECK(run_one(&s, NULL, 0, &err) == DC_ERR_NONFINITE); /* named by class, not by arm */
     CHECK(err.class_index == 1 && err.timestep == s.trials[5].timestep && err.noise_index == s.trials[5].noise_index);
+    CHECK(run_one(&s, listed, 2, &err) == DC_ERR_NONFINITE && err.class_index == 1); /* arm 3 is its second there */
+    CHECK(run_one(&s, listed, 1, &err) == DC_OK);
     s.model.nan_condition = -1;
     s.model.n_calls = s.model.n_released = 0, s.model.fail_input = 3;
-    CHECK(run_one(&s, &err) == DC_ERR_DENOISER && strcmp(err.message, "no input") == 0 && s.model.n_released == 2);
+    CHECK(run_one(&s, NULL, 0, &err) == DC_ERR_DENOISER && strcmp(err.message, "no input") == 0 && s.model.n_released == 2);
     s.model.n_calls = s.model.n_released = s.model.fail_input = 0, s.model.fail_denoise = 2;
-    CHECK(run_one(&s, &err) == DC_ERR_DENOISER && strcmp(err.message, "no answer") == 0 && s.model.n_released == 1);
+    CHECK(run_one(&s, NULL, 0, &err) == DC_ERR_DENOISER && strcmp(err.message, "no answer") == 0 && s.model.n_released == 1);
     s.model.fail_denoise = 0;
     s.params.after_batch = stop_at, s.params.after_batch_context = &limit;
     s.model.n_calls = 0;
-    CHECK(run_one(&s, &err) == DC_ERR_CALLBACK && s.model.n_calls == 3);
+    CHECK(run_one(&s, NULL, 0, &err) == DC_ERR_CALLBACK && s.model.n_calls == 3);
     setting_close(&s);
 }
 
@@ -323,7 +420,6 @@ static void check_refusals(void)
     REFUSED(params.pool_temperature = -1.0, "temperature");
     REFUSED(params.loss = DC_LOSS_HUBER; s.params.delta = 0.0f, "delta");
     REFUSED(params.policy.risk = 2.0, "risk");
-    REFUSED(params.policy.max_evals = CLASSES - 1, "max_evals");
     REFUSED(params.n_timesteps = 3, "timestep");
     REFUSED(params.noise = noise; s.params.n_noise = 1, "noise has 1 rows");
     REFUSED(condition_offset[2] = 1, "no condition");
@@ -331,10 +427,10 @@ static void check_refusals(void)
     setting_open(&s, 1, "auto");
     CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK);
     s.images[1][3] = INFINITY;
-    CHECK(dc_loop_add(loop, s.images[1], 1, &err) == DC_ERR_VALUE && strstr(err.message, "element 3") != NULL);
+    CHECK(dc_loop_add(loop, s.images[1], NULL, 0, 1, &err) == DC_ERR_VALUE && strstr(err.message, "element 3") != NULL);
     CHECK(dc_loop_wants_image(loop));
-    CHECK(dc_loop_add(loop, s.images[0], 0, &err) == DC_OK && dc_loop_add(loop, s.images[2], 2, &err) == DC_OK);
-    CHECK(!dc_loop_wants_image(loop) && dc_loop_add(loop, s.images[3], 3, &err) == DC_ERR_VALUE);
+    CHECK(dc_loop_add(loop, s.images[0], NULL, 0, 0, &err) == DC_OK && dc_loop_add(loop, s.images[2], NULL, 0, 2, &err) == DC_OK);
+    CHECK(!dc_loop_wants_image(loop) && dc_loop_add(loop, s.images[3], NULL, 0, 3, &err) == DC_ERR_VALUE);
     dc_loop_free(loop); /* with images in flight */
     dc_loop_free(NULL);
     setting_close(&s);
@@ -351,9 +447,9 @@ static void check_advance_waits_for_images(void)
     s.params.batch_size = POOL * CLASSES + 1;
     s.params.policy = (dc_policy){.fill = 1};
     CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK);
-    CHECK(dc_loop_add(loop, s.images[0], 5, NULL) == DC_OK);
+    CHECK(dc_loop_add(loop, s.images[0], NULL, 0, 5, NULL) == DC_OK);
     CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race == NULL && s.model.n_calls == 0);
-    CHECK(dc_loop_add(loop, s.images[1], 6, NULL) == DC_OK);
+    CHECK(dc_loop_add(loop, s.images[1], NULL, 0, 6, NULL) == DC_OK);
     CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race != NULL && tag == 5 && s.model.n_calls == 1);
     CHECK(dc_loop_advance(loop, 0, &race, &tag, NULL) == DC_OK && race == NULL);
     CHECK(dc_loop_advance(loop, 1, &race, &tag, NULL) == DC_OK && race != NULL && tag == 6 && s.model.n_calls == 2);
@@ -371,6 +467,7 @@ int main(void)
         check_pooling(0.0, batch_size);
         check_pooling(0.01, batch_size);
     }
+    check_all_lists();
     check_failures();
     check_refusals();
     check_advance_waits_for_images();

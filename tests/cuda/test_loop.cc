@@ -147,7 +147,7 @@ static dc_status run_images(setting *s, outcome *outcomes, dc_error *err)
     dc_status status = dc_loop_new(&loop, &s->params, err);
     while (status == DC_OK && n_done < IMAGES) {
         while (status == DC_OK && n_added < IMAGES && dc_loop_wants_image(loop)) {
-            status = dc_loop_add(loop, s->images[n_added], n_added, err);
+            status = dc_loop_add(loop, s->images[n_added], NULL, 0, n_added, err);
             n_added++;
         }
         if (status == DC_OK)

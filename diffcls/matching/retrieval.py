@@ -1,0 +1,125 @@
+"""`retrieve`: of N images and M texts, which belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import arguments
+from ..errors import InputError, ShapeError
+from ..intervals import Interval, wilson
+from ..options import split_images
+from ..policies import Policy
+from .losses import Matcher
+from .scoring import score
+
+Ints = NDArray[np.int64]
+DIRECTIONS = ("text", "image")
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """What `retrieve` found.
+
+    Attributes
+    ----------
+    direction : {"text", "image"}
+        What was looked for: texts of each image, or images of each text.
+    ranking : (N, M) or (M, N) int64
+        Candidates, best first.
+    rank : (N,) or (M,) int64
+        Place of the best candidate that is right; 0: the first.
+    n_evals : int
+    run : dict
+    """
+
+    direction: str
+    ranking: Ints = field(repr=False)
+    rank: Ints
+    n_evals: int
+    run: dict[str, Any] = field(repr=False)
+
+    def recall(self, k: int) -> float:
+        """recall@k: share of queries with a right candidate among the k best."""
+        k = arguments.integer("k", k, at_least=1)
+        return float((self.rank < k).mean())
+
+    def recall_interval(self, k: int) -> Interval:
+        """Wilson's, 95 %."""
+        low, high = wilson(round(self.recall(k) * len(self.rank)), len(self.rank))
+        return float(low), float(high)
+
+
+def retrieve(
+    images: Any,
+    texts: Any,
+    *,
+    model: Any,
+    direction: str = "text",
+    targets: ArrayLike | None = None,
+    policy: Policy | None = None,
+    n_samples: int = 500,
+    unconditional: Any = None,
+    **options: Any,
+) -> Retrieval:
+    """Rank texts for each image, or images for each text.
+
+    Texts of one image race (`policy`): they share its noise, so their losses compare, and most leave early.  Images of one text
+    compare only after each image's loss without a text is taken away (`score`); each is asked `n_samples` trials.
+
+    Parameters
+    ----------
+    images : N of them, as `classify` takes them
+    texts : list of M str
+    model : as `classify` takes it
+    direction : {"text", "image"}
+    targets : (M,) array of int or None
+        Of each text, its image.  None: text i is image i's.
+    policy : Race, Staged, Fixed or None
+        Of direction "text".
+    n_samples : int
+        Of direction "image".
+    unconditional : str, int or None
+        Of direction "image": as for `score`.
+    **options
+        Of `Classifier`.
+
+    Raises
+    ------
+    ValueError
+        Unknown direction, targets that are no images, or images that can not be compared.
+    """
+    if direction not in DIRECTIONS:
+        raise InputError(f"direction is {direction!r}, must be 'text' or 'image'")
+    if direction == "image":
+        found = score(
+            images, texts, model=model, n_samples=n_samples, normalised=True, unconditional=unconditional, **options
+        )
+        ranking = np.argsort(-found.score.T, axis=1, kind="stable")
+        n, (m, n_images) = n_samples, ranking.shape
+        n_evals, run = n * n_images * (m + 1), found.run
+    else:
+        classifier = Matcher(model, texts, None, policy, dict(options), normalise=False).classifier
+        items, _ = split_images(images, classifier.denoiser)
+        results = list(classifier.stream(items))
+        ranking = np.array([result.ranking() for result in results], np.int64).reshape(len(items), -1)
+        n_images, m = ranking.shape
+        n_evals, run = sum(result.n_evals for result in results), classifier.run
+    right = _right(targets, n_images, m)
+    right = right if direction == "image" else right.T  # (queries, candidates)
+    asked = right.any(axis=1)
+    place = np.take_along_axis(right, ranking, axis=1).argmax(axis=1)
+    return Retrieval(direction, ranking, place[asked].astype(np.int64), n_evals, run)
+
+
+def _right(targets: ArrayLike | None, n_images: int, n_texts: int) -> NDArray[np.bool_]:
+    """(M, N): the text is the image's."""
+    given = np.arange(n_texts) if targets is None else np.asarray(targets)
+    if given.shape != (n_texts,):
+        raise ShapeError(f"targets has shape {given.shape}, must be ({n_texts},): of each text, its image")
+    if given.dtype.kind not in "iu" or ((given < 0) | (given >= n_images)).any():
+        raise InputError(f"targets must be numbers of images, 0 to {n_images - 1}, one a text")
+    return np.asarray(given[:, None] == np.arange(n_images))
