@@ -59,9 +59,8 @@ def certify(
 
         radius = sigma * Phi^-1(p_lower),
 
-    else it abstains.  With a diffusion classifier as `classify` this is the certificate of Chen et al. (NeurIPS 2024, "Your
-    Diffusion Model is Secretly a Certifiably Robust Classifier"); theirs is tighter where `classify` is made for noised
-    inputs.  The radius is of x_start's own units: pictures in [-1, 1] have twice the distances of pictures in [0, 1].
+    else it abstains.  Chen et al. (NeurIPS 2024, "Your Diffusion Model is Secretly a Certifiably Robust Classifier") certify
+    diffusion classifiers so; `classify` is here any function, while theirs are made for noised inputs.  The radius is of x_start's own units: pictures in [-1, 1] have twice the distances of pictures in [0, 1].
 
     Parameters
     ----------
@@ -111,7 +110,8 @@ def _batches(start: int, stop: int, size: int) -> list[range]:
 def _classes(classify: Any, x: NDArray[np.float32], sigma: float, seed: int, indices: range) -> NDArray[np.int64]:
     rows = np.broadcast_to(x, (len(indices), *x.shape))
     noised = ops.add_noise(rows, 1.0, sigma, seed=seed, index=np.array(indices), timestep=0)
-    found = np.asarray(ops._to_numpy(classify(noised), "classes"))
+    answer = classify(noised)
+    found = np.asarray(ops._to_numpy(answer, "classes") if hasattr(answer, "__dlpack__") else answer)
     if found.shape != (len(indices),) or found.dtype.kind not in "iu":
         raise InputError(f"classify gave {found.dtype} of shape {found.shape}, must give {len(indices)} class numbers")
     return found.astype(np.int64)

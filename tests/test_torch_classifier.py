@@ -11,9 +11,10 @@ from diffcls import Fixed, InputError, Race, ShapeError
 from diffcls.models import demo_pictures
 
 torch = pytest.importorskip("torch")
-import diffcls.torch as dt  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+
+import diffcls.torch as dt  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -76,7 +77,9 @@ def test_losses_are_the_classifiers(denoiser, x, options):
 
 def test_explicit_timesteps(denoiser, x):
     model = dt.DiffusionClassifier(denoiser, timesteps=[50, 20, 70])
-    table = diffcls.Classifier(denoiser, policy=Race(timesteps=[50, 20, 70])).error_table(x, policy=Race(timesteps=[50, 20, 70]))
+    table = diffcls.Classifier(denoiser, policy=Race(timesteps=[50, 20, 70])).error_table(
+        x, policy=Race(timesteps=[50, 20, 70])
+    )
     with torch.no_grad():
         np.testing.assert_allclose(model.losses(x), table.errors.mean(2), rtol=0, atol=1e-6)
 
@@ -89,8 +92,8 @@ def test_one_class_an_image_and_another_draw(denoiser, x):
         torch.testing.assert_close(model.losses(x, classes=labels), whole[torch.arange(5), labels], rtol=1e-6, atol=0)
         assert not torch.equal(model.losses(x, draw=1), whole)
         # the noise of another draw: that of other indices at the same timesteps
-        index = model._index + 4
-        eps = np.stack([diffcls.ops.normal((3, 2), seed=0, index=int(i), timestep=int(t)) for i, t in zip(index, model._timestep)])  # noqa: B905, E501
+        names = zip((model._index + 4).tolist(), model._timestep.tolist(), strict=True)
+        eps = np.stack([diffcls.ops.normal((3, 2), seed=0, index=index, timestep=t) for index, t in names])
         given = dt.DiffusionClassifier(denoiser, n_samples=4, noise=eps)
         torch.testing.assert_close(model.losses(x, draw=1), given.losses(x), rtol=1e-6, atol=0)
 

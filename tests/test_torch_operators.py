@@ -167,9 +167,8 @@ def test_training_reaches_the_losses_of_plain_pytorch(loss):
         for step in range(40):
             t = torch.randint(0, 50, (64,), generator=torch.Generator().manual_seed(step))
             index = torch.arange(64) + 64 * step
-            eps = torch.stack(
-                [torch.from_numpy(ops.normal(6, seed=5, index=int(i), timestep=int(s))) for i, s in zip(index, t)]  # noqa: B905
-            )
+            names = zip(index.tolist(), t.tolist(), strict=True)
+            eps = torch.from_numpy(np.stack([ops.normal(6, seed=5, index=i, timestep=s) for i, s in names]))
             if ours:
                 x_t = dt.add_noise(data, alpha[t], sigma[t], seed=5, index=index, timestep=t)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 
 from .. import arguments, ops
 from ..classifier import Classifier
-from ..denoiser import _torch_dtype
+from ..denoiser import _take, _torch_dtype
 from ..errors import DTypeError, InputError, ShapeError
 from ..models.registry import EmbeddedModel, open_model
 from ..options import split_images
 from ..policies import Fixed, Race
-from .conditions import Conditions, model_of
+from .conditions import Conditions, mix, model_of
 from .operators import add_noise, eps_error
 from .twin import twin
 
@@ -98,6 +98,7 @@ class DiffusionClassifier(nn.Module):
         self.checkpoint = bool(checkpoint)
         self.temperature = plain.temperature
         self._log_prior = torch.from_numpy(np.array(plain.log_prior))
+        self._given = None if plain.noise is None else torch.from_numpy(plain.noise)
         self._set_trials(plain)
         self.noise: nn.Parameter | None = None
         if "noise" in learned:
@@ -117,7 +118,6 @@ class DiffusionClassifier(nn.Module):
         self._timestep = torch.from_numpy(row)
         self._index = torch.from_numpy(trials["noise_index"].astype(np.int64))
         self._weight = torch.from_numpy(trials["weight"].copy())
-        self._given = None if plain.noise is None else torch.from_numpy(plain.noise)
 
     def _counter_noise(self) -> Tensor:
         shape, seed = self.denoiser.shape, self.seed
@@ -167,19 +167,58 @@ class DiffusionClassifier(nn.Module):
         ShapeError, DTypeError, InputError
             An argument does not fit.
         """
+        self._check(x_start, draw)
+        if classes is not None:
+            return self._of_classes(x_start, classes, draw)
+        asked = torch.from_numpy(self._plain.arms.conditions).expand(len(x_start), -1)
+        return self._pooled(self._errors(x_start, asked, draw, self.conditions))
+
+    def mixed_losses(self, x_start: Tensor, weights: Tensor, *, draw: int = 0) -> Tensor:
+        """Losses (N,) float64 under mixed conditions ``sum_k weights[n, k] c_k``, with gradients to `weights` (N, K) too.
+
+        Raises
+        ------
+        ValueError
+            The model is given class ids, or conditions that are no floating-point numbers; or a class has several prompts.
+        """
+        self._check(x_start, draw)
+        rows, arms = self.conditions.all(), self._plain.arms
+        parts = rows.values() if isinstance(rows, Mapping) else [rows]
+        if rows is None or not all(part.is_floating_point() for part in parts):
+            raise InputError(
+                f"the conditions of {self.denoiser.name} are no floating-point numbers that could be mixed"
+            )
+        if len(arms.conditions) != len(self.classes):
+            raise InputError("conditions can be mixed of one prompt a class, and a class has several")
+        if tuple(weights.shape) != (len(x_start), len(self.classes)):
+            raise ShapeError(f"weights has shape {tuple(weights.shape)}, must be ({len(x_start)}, {len(self.classes)})")
+        chosen = _take(rows, lambda part: part[torch.from_numpy(arms.conditions).to(part.device)])
+        mixed = mix(chosen, weights)
+        own = torch.arange(len(x_start))[:, None]
+        errors = self._errors(x_start, own, draw, lambda ids: _take(mixed, lambda part: part[ids]))
+        return self._mean(errors[..., 0])
+
+    @property
+    def has_given_noise(self) -> bool:
+        """The noise is an array that was given: it has no other draws."""
+        return self._given is not None
+
+    def _check(self, x_start: Any, draw: int) -> None:
         shape = self.denoiser.shape
         if not isinstance(x_start, Tensor):
-            raise DTypeError(f"x_start is {type(x_start).__name__}, must be a torch.Tensor; `encode` makes one of pictures")
+            raise DTypeError(
+                f"x_start is {type(x_start).__name__}, must be a torch.Tensor; `encode` makes one of pictures"
+            )
         if x_start.shape[1:] != shape or x_start.ndim != len(shape) + 1:
             wanted = ", ".join(map(str, shape))
             raise ShapeError(f"x_start has shape {tuple(x_start.shape)}, must be (N, {wanted})")
         arguments.integer("draw", draw, at_least=0)
         if draw and (self.noise is not None or self._given is not None):
             raise InputError(f"draw is {draw}, and given or learned noise has no other draws")
-        if classes is not None:
-            return self._of_classes(x_start, classes, draw)
-        asked = torch.from_numpy(self._plain.arms.conditions).expand(len(x_start), -1)
-        return self._pooled(self._errors(x_start, asked, draw))
+
+    def _mean(self, errors: Tensor) -> Tensor:
+        """(N,): weighted mean over trials of (N, S)."""
+        return (errors * self._weight.to(errors)).mean(1)
 
     def _of_classes(self, x_start: Tensor, classes: Tensor, draw: int) -> Tensor:
         arms = self._plain.arms
@@ -190,26 +229,28 @@ class DiffusionClassifier(nn.Module):
             raise InputError(f"classes is {arguments.shown(classes)}, must be {len(x_start)} integers, one an image")
         if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(self.classes)):
             raise InputError(f"classes reaches from {ids.min()} to {ids.max()}, must be 0 to {len(self.classes) - 1}")
-        errors = self._errors(x_start, torch.from_numpy(arms.conditions)[ids.long()][:, None], draw)
-        return (errors[..., 0] * self._weight.to(errors)).mean(1)
+        errors = self._errors(x_start, torch.from_numpy(arms.conditions)[ids.long()][:, None], draw, self.conditions)
+        return self._mean(errors[..., 0])
 
     # ---- errors of rows ----------------------------------------------------------------------------------------------
 
-    def _errors(self, x_start: Tensor, asked: Tensor, draw: int) -> Tensor:
+    def _errors(self, x_start: Tensor, asked: Tensor, draw: int, conditions: Callable[[Tensor], Any]) -> Tensor:
         """(N, S, C): of every image at every trial under its C conditions `asked` (N, C), in batches of rows."""
         n, s, c = len(x_start), self.n_samples, asked.shape[1]
         keep = not (self.checkpoint and torch.is_grad_enabled())
         parts = [
-            self._ask(x_start, rows, asked, draw)
+            self._ask(x_start, rows, asked, draw, conditions)
             if keep
-            else checkpointed(self._ask, x_start, rows, asked, draw, use_reentrant=False)
+            else checkpointed(self._ask, x_start, rows, asked, draw, conditions, use_reentrant=False)
             for rows in torch.arange(n * s * c).split(self.batch_size)
             if len(rows)
         ]
         errors = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64, device=x_start.device)
         return errors.reshape(n, s, c)
 
-    def _ask(self, x_start: Tensor, rows: Tensor, asked: Tensor, draw: int) -> Tensor:
+    def _ask(
+        self, x_start: Tensor, rows: Tensor, asked: Tensor, draw: int, conditions: Callable[[Tensor], Any]
+    ) -> Tensor:
         """(B,) errors of rows (image, trial, condition), condition fastest: noised inputs are made once for all conditions."""
         s, c, device = self.n_samples, asked.shape[1], x_start.device
         pair = rows // c
@@ -223,7 +264,7 @@ class DiffusionClassifier(nn.Module):
         t, ids = self._time[trial[within]].to(device), asked[pair // s, rows % c].to(device)
         within = within.to(device)
         dtype = _torch_dtype(torch, self.denoiser.dtype)
-        prediction = self.model(x_t[within].to(dtype=dtype), t, self.conditions(ids))
+        prediction = self.model(x_t[within].to(dtype=dtype), t, conditions(ids))
         return eps_error(prediction, target[within], loss=self.loss)
 
     def _key(self, trial: Tensor, draw: int, device: torch.device) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, _take
 from ..errors import DTypeError, InputError
 
 
@@ -81,12 +81,17 @@ class Conditions(nn.Module):
 
     def forward(self, ids: Tensor) -> Any:
         """Of (B,) ids."""
-        if self.names is None:
-            return self.rows[ids]
-        return {name: getattr(self, name)[ids] for name in self.names} if self.names else ids
+        return _take(self.all(), lambda rows: rows[ids]) if self.names != () else ids
 
     def all(self) -> Any:
         """What `forward` takes rows of; None: ids."""
         if self.names is None:
             return self.rows
         return {name: getattr(self, name) for name in self.names} or None
+
+
+def mix(conditions: Any, weights: Tensor) -> Any:
+    """``sum_k weights[n, k] conditions[k]``, (N, ...) of one tensor or of each of a mapping's."""
+    if isinstance(conditions, Tensor):
+        return torch.tensordot(weights.to(conditions.dtype), conditions, dims=1)
+    return {name: mix(rows, weights) for name, rows in conditions.items()}

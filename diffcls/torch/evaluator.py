@@ -108,7 +108,9 @@ class Evaluator:
         **options: Any,
     ) -> None:
         if not isinstance(denoiser, Denoiser):
-            raise DTypeError(f"denoiser is {type(denoiser).__name__}, must be a diffcls.Denoiser around the trained module")
+            raise DTypeError(
+                f"denoiser is {type(denoiser).__name__}, must be a diffcls.Denoiser around the trained module"
+            )
         if (max_evals is None) == (policy is None):
             raise InputError("either max_evals or policy must be given")
         if weights is not None and not callable(weights):
@@ -128,7 +130,9 @@ class Evaluator:
         else:
             budget, n = arguments.integer("max_evals", max_evals, at_least=1), len(self.images)
             if budget // n < len(arms.conditions):
-                raise InputError(f"max_evals is {budget}, {n} pictures of {len(arms.conditions)} prompts need {n * len(arms.conditions)}")
+                raise InputError(
+                    f"max_evals is {budget}, {n} pictures of {len(arms.conditions)} prompts need {n * len(arms.conditions)}"
+                )
             self.policy = Race(max_evals=budget // n)
         self.history: list[Evaluation] = []
 

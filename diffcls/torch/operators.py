@@ -326,10 +326,5 @@ def _rho_slope(difference: Tensor, loss: str, delta: float) -> Tensor:
     return difference.sign() if loss == "l1" else difference.clamp(-delta, delta)
 
 
-torch.library.register_autograd(
-    "diffcls::add_noise", _add_noise_backward, setup_context=_add_noise_setup, lib=LIBRARY
-)
-torch.library.register_autograd(
-    "diffcls::eps_error", _eps_error_backward, setup_context=_eps_error_setup, lib=LIBRARY
-)
-
+torch.library.register_autograd("diffcls::add_noise", _add_noise_backward, setup_context=_add_noise_setup, lib=LIBRARY)
+torch.library.register_autograd("diffcls::eps_error", _eps_error_backward, setup_context=_eps_error_setup, lib=LIBRARY)
