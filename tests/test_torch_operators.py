@@ -1,5 +1,9 @@
 """`diffcls.torch.add_noise` and `eps_error`: PyTorch's own checks of operators and gradients, and the core's numbers."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -129,7 +133,6 @@ def test_gradients_of_half_precision(given, dtype):
         assert narrow.grad.dtype == dtype and torch.equal(narrow.grad, full.grad.to(dtype))
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_compile_without_a_graph_break(given):
     x, eps, alpha, sigma = given
     x, eps = x.float(), eps.float()
@@ -139,7 +142,8 @@ def test_compile_without_a_graph_break(given):
         x_t = x_t + dt.add_noise(x, alpha, 0.5, eps=eps)
         return dt.eps_error(2 * x_t, x, loss="huber", weight=alpha).sum()
 
-    compiled = torch.compile(step, fullgraph=True)
+    backend = "inductor" if shutil.which("g++") else "aot_eager"
+    compiled = torch.compile(step, fullgraph=True, backend=backend)
     for seed, rows in ((1, 4), (2, 4), (2**64 - 1, 3)):
         results = []
         for function in (step, compiled):
@@ -187,6 +191,23 @@ def test_training_reaches_the_losses_of_plain_pytorch(loss):
     ours, plain = train(True), train(False)
     np.testing.assert_allclose(ours, plain, rtol=0, atol=1e-5)
     assert plain[-1] < 0.9 * plain[0]  # it did train
+
+
+# ---- without PyTorch, and before it is used ----------------------------------------------------------------------------
+
+
+def test_it_is_imported_on_use_and_its_extra_is_named():
+    script = """
+import sys, diffcls
+assert "torch" not in sys.modules and "torch" in dir(diffcls)
+sys.modules["torch"] = None
+try:
+    diffcls.torch
+except diffcls.MissingExtraError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert "pip install 'diffcls[torch]'" in done.stdout, done.stderr
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------------
