@@ -22,8 +22,6 @@ import diffcls.torch as dt
 from diffcls.intervals import bootstrap, interval
 from diffcls.models import data, export
 
-TIMESTEP = 400
-"""Of the single trial that learned noise and prompts are judged on."""
 SHOTS = 8
 """Pictures of each class that are fitted to."""
 
@@ -75,22 +73,48 @@ def fit(parameters: list[nn.Parameter], loss: Callable[[int], Tensor], n_steps: 
         optimizer.step()
 
 
-def learned(pictures: Pictures, what: str, n_steps: int, lr: float) -> dict[str, Any]:
-    """Cross-entropy on a few pictures at one trial, two seeds; before: the same trial's own noise and conditions."""
+def learned(pictures: Pictures, what: str, few: Tensor, test: Tensor, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Cross-entropy on a few pictures at one trial; before: the same trial's own noise and conditions.  A row a seed."""
     before, after = [], []
-    for seed in range(2):
-        model = pictures.classifier(timesteps=[TIMESTEP], learn=what, seed=seed)
-        before.append(right(model, pictures.test, pictures.labels))
+    for seed in range(options["repeats"]):
+        model = pictures.classifier(timesteps=[options["timestep"]], learn=what, seed=seed)
+        before.append(right(model, test, pictures.labels))
         parameters = [p for name, p in model.named_parameters() if name.startswith(what)]
-        fit(parameters, lambda _, m=model: F.cross_entropy(m(pictures.few), pictures.few_labels), n_steps, lr)  # type: ignore[misc]
-        after.append(right(model, pictures.test, pictures.labels))
-    name = {"noise": "learned noise (NoOp), one trial", "conditions": "learned prompts, one trial"}[what]
-    return compared(name, np.stack(before), np.stack(after))
+
+        def loss(_: int, model: nn.Module = model) -> Tensor:
+            return F.cross_entropy(model(few), pictures.few_labels)
+
+        fit(parameters, loss, 15, options["lr"])
+        after.append(right(model, test, pictures.labels))
+    return np.stack(before), np.stack(after)
+
+
+def learned_noise(pictures: Pictures, repeats: int) -> dict[str, Any]:
+    """At a noisy timestep, where much depends on the one noise.
+
+    The published gain is not seen here, neither at this timestep nor at 400: the embedded model was trained to decide under any
+    noise, and eighty pictures are few for the 784 numbers of one.
+    """
+    options = {"timestep": 700, "lr": 2e-2, "repeats": repeats}
+    name = "learned noise (NoOp), one trial at timestep 700"
+    return compared(name, *learned(pictures, "noise", pictures.few, pictures.test, options))
+
+
+def learned_prompts(pictures: Pictures, repeats: int) -> dict[str, Any]:
+    """Of turned pictures, whose classes the model's own conditions do not name.  On upright ones there was nothing to gain."""
+    options = {"timestep": 400, "lr": 1e-2, "repeats": repeats}
+    name = "learned prompts, turned pictures, one trial at timestep 400"
+    return compared(name, *learned(pictures, "conditions", turned(pictures.few), turned(pictures.test), options))
+
+
+def turned(x: Tensor) -> Tensor:
+    """By a quarter, as the model never saw them."""
+    return x.rot90(1, (2, 3))
 
 
 def class_lora(pictures: Pictures, n_steps: int) -> dict[str, Any]:
-    """Pictures turned by a quarter, which the model never saw; the denoising loss of the true class on a few of them."""
-    few, test = pictures.few.rot90(1, (2, 3)), pictures.test.rot90(1, (2, 3))
+    """The denoising loss of the true class on a few turned pictures."""
+    few, test = turned(pictures.few), turned(pictures.test)
     torch.manual_seed(0)
     lora = dt.ClassLoRA(pictures.ids, rank=4)
     model = pictures.classifier(denoiser=lora.denoiser, n_samples=4)
@@ -158,7 +182,7 @@ def certified(pictures: Pictures, n_pictures: int, n: int, sigma: float) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, default=2, help="seeds of learned noise and prompts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, but do not write benchmarks/results")
     options = parser.parse_args()
@@ -166,8 +190,8 @@ def main() -> None:
     pictures = Pictures(options.pictures)
     questions: list[Callable[[], dict[str, Any]]] = [
         lambda: adaptation(pictures),
-        lambda: learned(pictures, "noise", 15, 2e-2),
-        lambda: learned(pictures, "conditions", 15, 1e-2),
+        lambda: learned_noise(pictures, options.repeats),
+        lambda: learned_prompts(pictures, options.repeats),
         lambda: class_lora(pictures, 40),
         lambda: attacked(pictures, min(50, options.pictures), 0.1),
         lambda: certified(pictures, min(20, options.pictures), 200, 0.25),
