@@ -52,6 +52,8 @@ _HOME = {
     "Scores": "matching.scoring",
     "retrieve": "matching.retrieval",
     "Retrieval": "matching.retrieval",
+    "certify": "smoothing",
+    "Certificate": "smoothing",
     "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
     "get_num_threads": "threads",
@@ -74,7 +76,7 @@ _HOME = {
 _MODULES = (
     "ablation", "cuda", "datasets", "diffusers", "evaluation", "models", "ops", "plotting", "policies", "testing", "weightings"
 )  # fmt: skip
-_EXTRAS = ("ray", "sklearn")
+_EXTRAS = ("ray", "sklearn", "torch")
 """Modules that can not be imported without their extra: not among ``from diffcls import *``."""
 
 __all__ = ["__version__", *_HOME, *_MODULES]
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
     from .shortlist import Shortlist
+    from .smoothing import Certificate, certify
     from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads

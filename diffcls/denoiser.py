@@ -153,6 +153,12 @@ class Denoiser:
         copy.dtype = self.dtype if dtype is None else dtype
         return copy
 
+    def with_predict(self, predict: Callable[..., Any]) -> Denoiser:
+        """A copy with the same facts and another `predict`."""
+        copy = self._copy()
+        copy.predict = predict
+        return copy
+
     def _copy(self) -> Denoiser:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)

@@ -160,7 +160,7 @@ class EmbeddedModel(Denoiser):
             name=description["name"],
         )
         self.native = native
-        self._made_from = (path, prepare)
+        self.path, self._made_from = path, (path, prepare)
         self.digest = hashlib.sha256(weights).hexdigest()
         self.synonyms = description.get("synonyms", {})
         fitted = description.get("calibration")
