@@ -1,6 +1,6 @@
 # make demo   a virtual environment, the package, 48 bundled pictures classified, demo.png
-# make test   everything that is checked: C, Python, types, style, documentation; installs what it needs
-# make docs   build/docs/html/index.html; a warning or a broken link inside is an error
+# make test   everything that is checked: C, Python, types, style; installs what it needs
+# make docs   build/docs/html/index.html, examples run; a warning or a broken link inside is an error
 # make wheel  dist: an sdist and a manylinux wheel, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -12,7 +12,7 @@ STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
 
-test: $(VENV)/tested check-c check-cuda check-compilers lint docs
+test: $(VENV)/tested check-c check-cuda check-compilers lint
 	cd tests && ../$(PYTHON) -m pytest -q
 
 check-c:
@@ -20,12 +20,13 @@ check-c:
 
 docs: $(VENV)/tested
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs build/docs/html
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b doctest docs build/docs/doctest
 
 PYTHONS := $(PYTHON)
 
 wheel: $(VENV)/bin/python
 	$(PIP) --group release
-	$(PYTHON) release/wheel.py --twice --python $(PYTHONS)
+	$(PYTHON) release/wheel.py --python $(PYTHONS)
 	for python in $(PYTHONS); do $(PYTHON) tests/installed_wheel.py dist --python $$python || exit 1; done
 
 # the CUDA sources, built by a host compiler and run by a device of host memory: see tests/cuda
