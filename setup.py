@@ -42,7 +42,7 @@ if os.environ.get("DIFFCLS_WERROR") == "1":
     FLAGS.append("-Werror")
     NVCC_FLAGS += ["-Werror=all-warnings", "-Xcompiler=-Werror"]
 if os.environ.get("DIFFCLS_MANYLINUX") == "1":
-    FLAGS += ["-include", "csrc/base/manylinux.h"]
+    FLAGS += ["-include", "csrc/base/manylinux.h", "-g0"]  # debug information names the folder of the build
 if os.environ.get("DIFFCLS_SANITIZE") == "1":
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
     FLAGS += sanitize
