@@ -1,10 +1,13 @@
 # make demo   a virtual environment, the package, 48 bundled pictures classified, demo.png
 # make test   everything that is checked: C, Python, types, style; installs what it needs
+# make docs   build/docs/html/index.html, examples run; a warning or a broken link inside is an error
+# make wheel  dist: an sdist and a manylinux wheel, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 
-.PHONY: demo test check-c check-cuda check-compilers mutants sanitize bench format lint clean
+.PHONY: demo test docs wheel check-c check-cuda check-compilers mutants sanitize bench format lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
@@ -14,6 +17,17 @@ test: $(VENV)/tested check-c check-cuda check-compilers lint
 
 check-c:
 	$(MAKE) -C tests/c check
+
+docs: $(VENV)/tested
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs build/docs/html
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b doctest docs build/docs/doctest
+
+PYTHONS := $(PYTHON)
+
+wheel: $(VENV)/bin/python
+	$(PIP) --group release
+	$(PYTHON) release/wheel.py --python $(PYTHONS)
+	for python in $(PYTHONS); do $(PYTHON) tests/installed_wheel.py dist --python $$python || exit 1; done
 
 # the CUDA sources, built by a host compiler and run by a device of host memory: see tests/cuda
 check-cuda:
@@ -30,8 +44,8 @@ check-compilers:
 	done
 
 lint: $(VENV)/tested
-	$(VENV)/bin/ruff format --check diffcls tests benchmarks setup.py
-	$(VENV)/bin/ruff check diffcls tests benchmarks setup.py
+	$(VENV)/bin/ruff format --check $(STYLED)
+	$(VENV)/bin/ruff check $(STYLED)
 	$(VENV)/bin/mypy
 	cd tests && ../$(PYTHON) -m mypy.stubtest diffcls._core --mypy-config-file ../pyproject.toml
 	cd tests && if ../$(PYTHON) -c 'import diffcls._cuda' 2> /dev/null; then \
@@ -42,7 +56,7 @@ lint: $(VENV)/tested
 sanitize: $(VENV)/tested
 	$(MAKE) -C tests/c check SANITIZE=1
 	rm -rf build/sanitize && mkdir -p build/sanitize
-	cp -r setup.py pyproject.toml Makefile *.md LICENSE csrc diffcls docs notebooks tests benchmarks build/sanitize/
+	cp -r setup.py pyproject.toml Makefile *.md *.cff LICENSE csrc diffcls docs notebooks tests benchmarks build/sanitize/
 	rm -f build/sanitize/diffcls/*.so
 	cd build/sanitize && DIFFCLS_SANITIZE=1 ../../$(PYTHON) setup.py -q build_ext --inplace
 	cd build/sanitize && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
@@ -59,7 +73,7 @@ bench: $(VENV)/tested
 	done
 
 format: $(VENV)/tested
-	$(VENV)/bin/ruff format diffcls tests benchmarks setup.py
+	$(VENV)/bin/ruff format $(STYLED)
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
@@ -74,8 +88,8 @@ $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 # torch is named by a version that exists as a CPU build; a plain "torch" pulls gigabytes of CUDA
 $(VENV)/tested: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) torch==2.13.0
-	DIFFCLS_WERROR=1 $(PIP) '.[test]'
+	DIFFCLS_WERROR=1 $(PIP) '.[test,docs]'
 	touch $@ $(VENV)/installed
 
 clean:
-	rm -rf build $(VENV) *.egg-info diffcls/*.so demo.png
+	rm -rf build dist $(VENV) *.egg-info diffcls/*.so demo.png

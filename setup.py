@@ -5,6 +5,7 @@ DIFFCLS_WERROR=1     warnings are errors
 DIFFCLS_CUDA         auto (the default): with nvcc, else without; 1: nvcc must be there; 0: never
 DIFFCLS_CUDA_ARCHITECTURES   such as "80;90": native code for these and PTX of the last; the default is all of CUDA_ARCHITECTURES
                      that nvcc knows
+DIFFCLS_MANYLINUX=1  symbols of glibc 2.17 only (csrc/base/manylinux.h): for wheels, x86-64
 NVCC, CUDA_HOME      where nvcc is, if not in PATH
 """
 
@@ -40,6 +41,8 @@ NVCC_FLAGS = ["-std=c++17", "-O3", "-Icsrc", "-Xcompiler=-fPIC,-fvisibility=hidd
 if os.environ.get("DIFFCLS_WERROR") == "1":
     FLAGS.append("-Werror")
     NVCC_FLAGS += ["-Werror=all-warnings", "-Xcompiler=-Werror"]
+if os.environ.get("DIFFCLS_MANYLINUX") == "1":
+    FLAGS += ["-include", "csrc/base/manylinux.h", "-g0"]  # debug information names the folder of the build
 if os.environ.get("DIFFCLS_SANITIZE") == "1":
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
     FLAGS += sanitize

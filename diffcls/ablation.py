@@ -33,6 +33,8 @@ from .replaying import replay
 from .result import Results
 from .tables import ErrorTable
 
+__all__ = ["ablate", "each_policy", "sweep"]
+
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
 

@@ -1,10 +1,9 @@
-"""The command line: ``diffcls classify | evaluate | report | replay | models | info | demo``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
+"""The command line: ``diffcls classify | evaluate | report | replay | models | info | demo | completion``.  Exit codes: 0 done, 1 a user's mistake, 2 wrong usage."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DiffclsError, InputError, OutOfWorldWarning
+from . import __version__
+from .errors import DiffclsError, InputError, MissingExtraError, OutOfWorldWarning
 from .evaluation.commands import add_commands
 
 if TYPE_CHECKING:
@@ -34,24 +34,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="diffcls", description="Classify pictures with a conditional diffusion model (Li et al., ICCV 2023)."
+        prog="diffcls",
+        description="Classify pictures with a conditional diffusion model (Li et al., ICCV 2023).",
+        epilog="First: diffcls demo. Then: diffcls classify boot.png --prompts 'ankle boot' sandal. Each command has its own --help.",
     )
+    parser.add_argument("--version", action="version", version=f"diffcls {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    classify = commands.add_parser("classify", help="classify pictures", description="Classify pictures.")
-    classify.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    classify = commands.add_parser(
+        "classify",
+        help="classify pictures",
+        description="Classify pictures: for each one line with its best classes, their probabilities and what it cost.",
+        epilog=(
+            "Pictures come before --prompts: diffcls classify boot.png --prompts 'ankle boot' sandal. The embedded model knows "
+            "handwritten digits and clothes (diffcls models lists them); other classes need a text-to-image model: "
+            "diffcls classify cat.png --prompts 'a photo of a cat' 'a photo of a dog' --model FOLDER."
+        ),
+    )
+    classify.add_argument("images", nargs="*", metavar="IMAGE", help="picture files")
     classify.add_argument(
         "--prompts", nargs="+", metavar="CLASS", help="classes to choose from (default: all of the model's)"
     )
     classify.add_argument(
-        "--model", help="name of an embedded model (default: %(default)s)", default="digits-and-clothes"
+        "--model",
+        help="embedded model, folder in diffusers' layout or hub id (the last two: extra diffusers; default: %(default)s)",
+        default="digits-and-clothes",
     )
     classify.add_argument("--risk", type=float, help="level of the race's test (default: 0.02, if the model has none)")
     classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
     classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     classify.add_argument("--top", type=int, default=3, metavar="K", help="classes to print (default: %(default)s)")
     classify.add_argument("--json", action="store_true", help="print everything as json")
-    classify.set_defaults(run=_classify)
+    classify.set_defaults(run=_classify, usage_error=classify.error)
 
     add_commands(commands)
 
@@ -82,19 +96,32 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     info = commands.add_parser(
-        "info", help="versions and machine", description="Versions and machine, for a bug report."
+        "info",
+        help="versions and machine, for a bug report",
+        description="Versions, machine, what of it is used, CUDA or why not, and which extras are installed: for a bug report.",
     )
     info.add_argument("--json", action="store_true", help="print as json")
     info.set_defaults(run=_info)
 
     demo = commands.add_parser(
-        "demo", help="classify the bundled pictures", description="Classify the bundled pictures."
+        "demo",
+        help="classify the bundled pictures",
+        description="Classify the 48 bundled pictures, print a table, write a contact sheet (needs the extra plot).",
     )
     demo.add_argument(
         "--out", type=Path, default=Path("demo.png"), help="contact sheet to write (default: %(default)s)"
     )
     demo.add_argument("--json", action="store_true", help="print the figures as json after the table")
     demo.set_defaults(run=_demo)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        description="Print a script that completes commands and options in a shell (needs the extra completion).",
+        epilog="bash: diffcls completion bash > ~/.local/share/bash-completion/completions/diffcls. zsh: into a folder of $fpath, as _diffcls.",
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_completion)
     return parser
 
 
@@ -103,6 +130,8 @@ def _classify(options: argparse.Namespace) -> None:
     from .models.registry import load
     from .policies import Fixed, Race
 
+    if not options.images:  # a list of classes takes all words that follow
+        options.usage_error("no IMAGE was given; pictures come before --prompts")
     model = load(options.model)
     policy = model.policy
     if options.full is not None:
@@ -190,27 +219,18 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    import numpy as np
+    from .info import collect, lines
 
-    from . import __version__, _core
-    from .threads import backend
+    facts = collect()
+    print(json.dumps(facts) if options.json else "\n".join(lines(facts)))
 
-    cpu = backend()
-    facts = {
-        "diffcls": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "instruction sets": list(_core.Cpu.available()),
-        "used": cpu.simd,
-        "threads": cpu.n_threads,
-    }
-    if options.json:
-        print(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+
+def _completion(options: argparse.Namespace) -> None:
+    try:
+        import shtab
+    except ImportError:
+        raise MissingExtraError("completion needs shtab: pip install 'diffcls[completion]'") from None
+    print(shtab.complete(_parser(), options.shell))
 
 
 def _demo(options: argparse.Namespace) -> None:

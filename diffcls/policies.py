@@ -23,6 +23,8 @@ from .stored import as_json
 if TYPE_CHECKING:
     from .schedule import Schedule
 
+__all__ = ["Fixed", "Race", "Staged", "paper", "quick"]
+
 Integers = Sequence[int] | NDArray[np.integer[Any]]
 Caps = Sequence[tuple[int, int]] | NDArray[np.integer[Any]] | Literal["default"] | None
 

@@ -35,6 +35,8 @@ try:
 except ImportError:
     raise MissingExtraError("diffcls.ray needs Ray: pip install 'diffcls[ray]'") from None
 
+__all__ = ["BatchClassifier", "evaluate"]
+
 SHARDS_A_WORKER = 4
 """So that a slow or killed worker leaves the others something to do, and little to wait for."""
 
@@ -145,6 +147,8 @@ class ShardWorker:
 
 class BatchClassifier:
     """For pipelines of one's own: a classifier over batches of a Ray data set.
+
+    It is given to Ray Data::
 
         images = ray.data.read_images("pictures", include_paths=True)
         images.map_batches(

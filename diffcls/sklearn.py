@@ -34,6 +34,9 @@ except ImportError:
     raise MissingExtraError("diffcls.sklearn needs scikit-learn 1.6 or newer: pip install 'diffcls[sklearn]'") from None
 
 
+__all__ = ["DiffusionClassifier", "gaussian_denoiser"]
+
+
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Classifier by the lowest conditional denoising error, with scikit-learn's manners.
 

@@ -3,7 +3,7 @@
 The method's loss is a weighted mean of errors *in the model's own parameterisation*: ``loss = mean_t w(t) e(t)``, with
 ``e = mean |prediction - target|^2`` and ``target = p x_start + q eps``.  At one timestep all parameterisations see the same
 mistake: a prediction of x_start and one of eps that together make x_t satisfy ``alpha dx + sigma deps = 0``, so there is
-one u with ``dx = -sigma u`` and ``deps = alpha u``, and a target (p, q) is missed by ``(alpha q - sigma p) u``.  Hence
+one u with ``dx = -sigma u`` and ``deps = alpha u``, and a target (p, q) is missed by ``(alpha q - sigma p) u``.  Hence::
 
     e = (alpha q - sigma p)^2 mean |u|^2
 
@@ -176,7 +176,12 @@ def likelihood_temperature(denoiser: Denoiser) -> float:
 
     Examples
     --------
-    >>> classifier = Classifier(model, weighting="likelihood", temperature=likelihood_temperature(model))
+    >>> from diffcls.testing import GaussianMixture
+    >>> from diffcls.weightings import likelihood_temperature
+    >>> model = GaussianMixture([[2.0, 0.0], [-2.0, 0.0]]).denoiser()
+    >>> classifier = diffcls.Classifier(model, weighting="likelihood", temperature=likelihood_temperature(model))
+    >>> classifier(np.array([1.5, 0.3], np.float32)).index
+    0
     """
     weights = likelihood(denoiser.schedule, (denoiser.p, denoiser.q))
     return float(2.0 / (np.prod(denoiser.shape, dtype=np.float64) * weights.sum()))

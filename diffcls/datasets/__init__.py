@@ -1,5 +1,7 @@
 """The paper's data sets (Li et al., ICCV 2023) as their authors give them out: layouts, classes, words for prompts, counts.
 
+::
+
     pets = diffcls.datasets.load("pets", "where/the/files/are")
     classifier = diffcls.Classifier(model, pets.prompts, **pets.options())
     diffcls.evaluate(classifier, pets.source, out="pets-results")

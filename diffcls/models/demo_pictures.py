@@ -1,7 +1,7 @@
 """The bundled pictures: test pictures that no model here was trained on.  ``python -m diffcls.models.demo_pictures`` makes the file.
 
 24 of MNIST's and 24 of Fashion-MNIST's test sets, drawn by a seeded generator without looking at any answer.
-LICENSE-pictures.txt beside the file has their terms.
+The package's licences (LICENSE-pictures.txt) have their terms.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def check_denoiser(
 
     Examples
     --------
-    >>> print(check_denoiser(denoiser, x_start))  # the embedded model, declared to predict v
+    >>> print(check_denoiser(denoiser, x_start))  # doctest: +SKIP
     digits-and-clothes: 1 found to be wrong (...)
       prediction_type: read as 'sample' the prediction's error is 0.12 of what it is as 'v_prediction'
           Set prediction_type='sample'.
