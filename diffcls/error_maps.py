@@ -136,7 +136,7 @@ def error_map(classifier: Classifier, image: Any, a: str | int, b: str | int, *,
     if len(items) != 1:
         raise InputError(f"image is {len(items)} pictures, must be one")
     conditions = [_conditions(classifier, index) for index in indices]
-    x_start, _ = classifier.encode(items[0])
+    x_start = classifier.encode(items[0], listed=False).x_start
     total, squares = np.zeros(x_start.shape), np.zeros(x_start.shape)
     for n, term in enumerate(_differences(classifier, x_start, conditions, n_samples), start=1):
         step = term - total  # Welford: total is the mean so far

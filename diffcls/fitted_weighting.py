@@ -26,16 +26,13 @@ FORMAT = "diffcls weighting 1"
 N_KNOTS = 11
 FEWEST = 20
 """Images below which nothing is fitted."""
-N_FOLDS = 5
 N_ROUNDS = 4
-PRIOR_IMAGES = 50
-"""With labels, the images that the default weighting counts for."""
 CAUTION = 0.25
 """Without labels, the share of the way to the weights that independent knots would deserve."""
-STRENGTHS = tuple(10.0**power for power in range(-3, 4))
-"""Of the penalty; beside them the model's own weighting, an infinite strength."""
-RIDGE = 0.01
-"""Of the curve's level against its bends: a straight tilt is penalised little, and not for nothing."""
+SHARES = (0.0, 0.5, 1.0)
+"""With labels, the shares of that way that candidates go."""
+WRONG = 0.05
+"""Share of labels, or of images beyond the model, that no weighting has to explain."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +52,7 @@ class Weighting:
     prediction_type : str
         Of the errors that it was fitted to and weighs: other ones need another weighting.
     run : dict
-        How it was fitted: images, labels or none, strengths and their share, cross-validated scores.
+        How it was fitted: images, labels or none, and with labels the best candidate and the default's share of the mean.
     """
 
     weights: Floats
@@ -133,26 +130,25 @@ def fit_weighting(
 ) -> Weighting:
     """Fit weights over timesteps to an error table.
 
-    The weighting is ``w(t) = w_0(t) exp(theta(t))`` with w_0 the table's own (the model's default) and theta linear between
-    `n_knots` timesteps.  It minimises, with L_ic the weighted loss of image i and class c and y_i its label,
-
-        mean_i -log softmax(-L_i)[y_i]  +  strength / 2 (sum of squared second differences of theta
-                                                         + 0.01 sum of squared deviations from its mean)
-
-    whose level, exp(mean theta), is the temperature and is not penalised.  Strengths from 0.001 to 1,000 and infinity (the
-    default itself, with a temperature) are judged by five-fold cross-validation and averaged with the weights of their
-    held-out likelihoods.  The likelihood of few images asks for more than accuracy repays: of the average's theta only the
-    step ``n / (n + 50)`` is taken, n images, unless the whole step makes fewer errors on held-out images by more than one
-    standard error.  Where no strength beats the default there, or the step makes more errors than the default, the default
-    is returned as it is.
+    Weights are linear between `n_knots` timesteps and multiply the table's own weighting, the model's default.
 
     Without labels, knots judge one another.  The answers of all other knots stand for the labels of knot j; its temperature
     1 / beta_j is the one under which its own softmax explains them best, so that a knot which is noisy, or contradicts the
-    rest, has a small beta.  Four rounds, each with the answers of the last, and log beta smoothed; were knots independent,
-    w_0 beta would weigh them as evidence.  They are not: neighbours make the same mistakes, and all the way is too far.  So
-    theta goes a quarter of the way, ``theta = (log beta - its mean) / 4``.  It needs images of several classes, follows the
-    majority of the schedule even where that is wrong, and gives a part of what labels give.  (Answers of the whole table as labels would find the default; agreement between halves of
-    the trials measures noise and not bias.)
+    rest, has a small beta.  Four rounds, each with the answers of the last, and log beta smoothed: this is the consensus, and
+    were knots independent, beta would weigh them as evidence.  They are not: neighbours make the same mistakes.  So the
+    weights go a quarter of the way, ``exp((log beta - its mean) / 4)``.  It needs images of several classes, follows the
+    majority of the schedule even where that is wrong, and gives a part of what labels give.  (Answers of the whole table as
+    labels would find the default; agreement between halves of the trials measures noise and not bias.)
+
+    With labels, candidates are averaged.  There is one for every range of two or more knots, zero outside, and for none, half
+    and all of the way to the consensus inside; the default is among them.  With L_ic the loss of image i and class c under
+    candidate m and y_i the label, a candidate's evidence is, at the best temperature 1 / beta,
+
+        S_m = sum_i log(0.95 softmax(-beta L_i)[y_i] + 0.05 / K)
+
+    and the weighting is the mean of candidates, each scaled to the same mean loss, with shares in proportion to exp(S_m): of
+    the default a half beforehand, of the others the rest.  One number is fitted a candidate, and few images leave many in the
+    mean, so it can hardly overfit.
 
     Parameters
     ----------
@@ -184,14 +180,15 @@ def fit_weighting(
         raise InputError("the table has one class; a weighting needs two or more")
     truth = _truth(table, labels)
     features = _features(table, n_knots)
+    consensus = _fit_consensus(features)
     found: dict[str, Any] = {}
     if truth is None:
-        theta = _fit_consensus(features)
+        at_knots = np.exp(CAUTION * (consensus - consensus.max()))
     else:
-        theta, found = _fit_averaged(features, truth)
+        at_knots, found = _average(features, truth, consensus)
     timesteps = np.arange(len(table.schedule))
-    curve = np.interp(timesteps, np.linspace(0, len(timesteps) - 1, n_knots), theta)
-    weights = np.exp(curve - curve.max()) * (1.0 if table.weighting is None else table.weighting)
+    curve = np.interp(timesteps, np.linspace(0, len(timesteps) - 1, n_knots), at_knots)
+    weights = curve * (1.0 if table.weighting is None else table.weighting)
     run = {"n_images": n, "n_trials": table.errors.shape[2], "labelled": truth is not None, **found}
     return Weighting(
         weights,
@@ -228,46 +225,40 @@ def _features(table: ErrorTable, n_knots: int) -> Floats:
     return np.asarray(losses - losses.mean(axis=1, keepdims=True), np.float64)
 
 
-def _fit_averaged(features: Floats, labels: Labels) -> tuple[Floats, dict[str, Any]]:
-    """theta averaged over strengths, zero when the default is as good; and what was found on the way."""
-    n = len(labels)
-    fold = np.arange(n) % N_FOLDS
-    strengths = (*STRENGTHS, np.inf)
-    paths = [_path(features[fold != part], labels[fold != part], strengths) for part in range(N_FOLDS)]
-    held_out = np.zeros((len(strengths), n))
-    for part, path in enumerate(paths):
-        for i, theta in enumerate(path):
-            log_p = _log_softmax(-(features[fold == part] @ np.exp(theta)))
-            held_out[i, fold == part] = log_p[np.arange(len(log_p)), labels[fold == part]]
-    score = held_out.mean(axis=1)
-    share = np.exp(n * (score - score.max()))
-    share /= share.sum()
-    steps = (0.0, n / (n + PRIOR_IMAGES), 1.0)
-    right = np.zeros((len(steps), n))  # on held-out images, for the default, the cautious and the whole step
-    for part, path in enumerate(paths):
-        average = _average(path, share)
-        for i, step in enumerate(steps):
-            losses = features[fold == part] @ np.exp(step * average)
-            right[i, fold == part] = losses.argmin(axis=1) == labels[fold == part]
-    gain = right[2] - right[1]
-    chosen = 2 if gain.mean() > gain.std(ddof=1) / np.sqrt(n) else 1
-    if np.isinf(strengths[score.argmax()]) or right[chosen].mean() < right[0].mean():
-        chosen = 0
-    return steps[chosen] * _average(_path(features, labels, strengths), share), {
-        "step": steps[chosen],
-        "strengths": [float(strength) for strength in STRENGTHS],
-        "shares": share.tolist(),
-        "held_out_log_likelihood": {"default": float(score[-1]), "best": float(score.max())},
-        "held_out_accuracy": {"default": float(right[0].mean()), "fitted": float(right[chosen].mean())},
+def _average(features: Floats, labels: Labels, consensus: Floats) -> tuple[Floats, dict[str, Any]]:
+    """Weights at knots, the mean of all candidates; and what was found on the way."""
+    n_knots = features.shape[2]
+    rows = np.arange(len(labels))
+    told, weights, evidence = [], [], []
+    for share in SHARES:
+        for low in range(n_knots - 1):
+            for high in range(low + 2, n_knots + 1):
+                candidate = np.zeros(n_knots)
+                candidate[low:high] = np.exp(share * (consensus[low:high] - consensus.max()))
+                losses = features @ candidate
+                size = np.abs(losses).mean()
+                if size == 0.0:  # nothing of the table lies there
+                    continue
+                p = np.exp(_log_softmax(-np.exp(_fit_level(losses, labels)) * losses)[rows, labels])
+                told.append((share, low, high))
+                weights.append(candidate / size)
+                evidence.append(np.log((1.0 - WRONG) * p + WRONG / features.shape[1]).sum())
+    if not told:
+        return np.ones(n_knots), {}
+    default = told.index((0.0, 0, n_knots))
+    shares = np.exp(np.array(evidence) - max(evidence))
+    shares[default] *= max(1, len(told) - 1)
+    shares /= shares.sum()
+    best = int(shares.argmax())
+    share, low, high = told[best]
+    return np.asarray(shares @ np.array(weights), np.float64), {
+        "best": {"consensus": share, "knots": [low, high - 1], "evidence": float(evidence[best])},
+        "default": {"share": float(shares[default]), "evidence": float(evidence[default])},
     }
 
 
-def _average(path: list[Floats], share: Floats) -> Floats:
-    return np.asarray(share @ np.array([theta - theta.mean() for theta in path]), np.float64)
-
-
 def _fit_consensus(features: Floats) -> Floats:
-    """theta without labels: see `fit_weighting`."""
+    """log beta at knots, less its mean: see `fit_weighting`."""
     n_knots = features.shape[2]
     known = np.abs(features).max(axis=(0, 1)) > 0.0  # the table's weighting may be zero at a knot
     bends = np.diff(np.eye(n_knots), 2, axis=0)
@@ -276,72 +267,26 @@ def _fit_consensus(features: Floats) -> Floats:
         level = np.zeros(n_knots)
         for knot in np.flatnonzero(known):
             others = np.exp(theta) * (np.arange(n_knots) != knot)
-            level[knot] = _fit_level(features[:, :, knot : knot + 1], (features @ others).argmin(axis=1))[0]
+            level[knot] = _fit_level(features[:, :, knot], (features @ others).argmin(axis=1))
         theta = np.asarray(np.linalg.solve(np.diag(known.astype(float)) + bends.T @ bends, level), np.float64)
         theta = theta - theta.mean()
-    return CAUTION * theta
+    return theta
 
 
-def _path(features: Floats, labels: Labels, strengths: tuple[float, ...]) -> list[Floats]:
-    """theta of each strength, each fit starting from the next stronger one's."""
-    theta = _fit_level(features, labels)
-    found = []
-    for strength in reversed(strengths):
-        theta = theta if np.isinf(strength) else _fit(features, labels, strength, theta)
-        found.append(theta)
-    return found[::-1]
-
-
-def _fit_level(features: Floats, labels: Labels) -> Floats:
-    """The default weighting with the best temperature: golden-section search of the level, in logarithms."""
-    losses = features.sum(axis=2)
+def _fit_level(losses: Floats, labels: Labels) -> float:
+    """log beta, one over the temperature under which (N, K) losses explain labels best: golden-section search."""
     size = np.abs(losses).mean()
     centre = -np.log(size) if size > 0.0 else 0.0
     low, high, golden = centre - 5.0, centre + 6.0, (np.sqrt(5.0) - 1.0) / 2.0
+    rows = np.arange(len(labels))
 
     def score(level: float) -> float:
-        return float(_log_softmax(-np.exp(level) * losses)[np.arange(len(labels)), labels].mean())
+        return float(_log_softmax(-np.exp(level) * losses)[rows, labels].mean())
 
     for _ in range(40):
         left, right = high - golden * (high - low), low + golden * (high - low)
         low, high = (low, right) if score(left) > score(right) else (left, high)
-    return np.full(features.shape[2], (low + high) / 2.0)
-
-
-def _fit(features: Floats, labels: Labels, strength: float, theta: Floats) -> Floats:
-    """Levenberg-Marquardt on the penalised likelihood, with Fisher's information in place of the second derivatives."""
-    n, _, n_knots = features.shape
-    bends, level = np.diff(np.eye(n_knots), 2, axis=0), np.eye(n_knots) - 1.0 / n_knots
-    penalty = strength * (bends.T @ bends + RIDGE * level)
-    rows = np.arange(n)
-
-    def objective(theta: Floats) -> float:
-        log_p = _log_softmax(-(features @ np.exp(theta)))
-        return float(-log_p[rows, labels].mean() + 0.5 * theta @ penalty @ theta)
-
-    value, damping = objective(theta), 1e-3
-    for _ in range(60):
-        slopes = features * np.exp(theta)  # -d logit / d theta
-        p = np.exp(_log_softmax(-slopes.sum(axis=2)))
-        mean = np.einsum("nk,nkj->nj", p, slopes)
-        gradient = (slopes[rows, labels] - mean).mean(axis=0) + penalty @ theta
-        centred = (slopes - mean[:, None]) * np.sqrt(p)[:, :, None]
-        centred = centred.reshape(-1, n_knots)
-        information = centred.T @ centred / n + penalty
-        scale = np.trace(information) / n_knots
-        while damping < 1e9:
-            step = np.linalg.solve(information + damping * scale * np.eye(n_knots), gradient)
-            moved = theta - np.clip(step, -2.0, 2.0)
-            reached = objective(moved)
-            if reached < value:
-                break
-            damping *= 4.0
-        else:
-            break
-        gained, theta, value, damping = value - reached, moved, reached, max(damping / 4.0, 1e-7)
-        if gained < 1e-9 * max(1.0, abs(value)):
-            break
-    return theta
+    return float(low + high) / 2.0
 
 
 def _log_softmax(logits: Floats) -> Floats:

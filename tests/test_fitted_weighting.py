@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 import diffcls
 from diffcls import ErrorTable, InputError, Weighting, fit_weighting
-from diffcls.fitted_weighting import RIDGE, _fit, _fit_level, _log_softmax
+from diffcls.fitted_weighting import _average
 from diffcls.profile import schedule_fingerprint
 
 T, K, S = 200, 6, 40
@@ -51,8 +52,8 @@ def test_labels_remove_most_of_the_planted_error(rng, n):
     assert uniform > 0.25 and best < 0.01
     assert error(held_out, truth, fitted.weights) < (uniform + best) / (2 if n == 50 else 4)
     assert fitted.weights[: T // 3].min() > 3 * fitted.weights[2 * T // 3 :].max()
-    assert fitted.run["labelled"] and fitted.run["step"] == 1.0 and fitted.run["n_images"] == n
-    assert sum(fitted.run["shares"]) == pytest.approx(1.0)
+    assert fitted.run["labelled"] and fitted.run["n_images"] == n
+    assert fitted.run["default"]["share"] < 0.01 and fitted.run["best"]["knots"][1] < 6
 
 
 def test_without_labels_a_part_of_it(rng):
@@ -88,24 +89,34 @@ def test_zero_stays_zero_and_the_default_is_kept_where_it_is_best(rng):
         assert fitted.weights[default > 0].min() > 0.3
 
 
-def test_the_fit_is_the_minimum(rng):
-    """The same objective, minimised by SciPy without derivatives of ours, is not lower."""
-    features, labels = rng.standard_normal((60, K, 5)), rng.integers(0, K, 60)
-    features[np.arange(60), labels] -= np.array([1.0, 0.8, 0.5, 0.1, 0.0])
-    bends, level = np.diff(np.eye(5), 2, axis=0), np.eye(5) - 0.2
-    for strength in (0.01, 1.0):
-        penalty = strength * (bends.T @ bends + RIDGE * level)
+def test_the_average_is_what_it_says(rng):
+    """Three knots, spelt out: SciPy finds each candidate's temperature, and the evidence weighs them."""
+    features, labels, consensus = rng.standard_normal((40, K, 3)), rng.integers(0, K, 40), np.array([0.4, -0.1, -0.3])
+    features[np.arange(40), labels] -= np.array([0.9, 0.6, 0.1])
+    candidates, evidence = [], []
+    for share in (0.0, 0.5, 1.0):
+        for inside in ([1, 1, 0], [0, 1, 1], [1, 1, 1]):
+            candidate = inside * np.exp(share * consensus)
+            losses = features @ candidate
 
-        def objective(theta, penalty=penalty):
-            log_p = _log_softmax(-(features @ np.exp(theta)))
-            return -log_p[np.arange(60), labels].mean() + 0.5 * theta @ penalty @ theta
+            def unlikely(log_beta, losses=losses):
+                return -log_softmax(-np.exp(log_beta) * losses, axis=1)[np.arange(40), labels].mean()
 
-        start = _fit_level(features, labels)
-        ours = objective(_fit(features, labels, strength, start))
-        theirs = minimize(objective, start, method="BFGS", options={"gtol": 1e-8}).fun
-        assert ours <= theirs + 1e-7
-    flat = minimize(lambda level: objective(np.full(5, level[0]), 0 * penalty), [0.0], method="Nelder-Mead").x
-    assert start == pytest.approx(np.full(5, flat[0]), abs=1e-3)
+            beta = np.exp(minimize_scalar(unlikely, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x)
+            p = softmax(-beta * losses, axis=1)[np.arange(40), labels]
+            candidates.append(candidate / np.abs(losses).mean())
+            evidence.append(np.log(0.95 * p + 0.05 / K).sum())
+    shares = softmax(
+        np.array(evidence) + np.log([1, 1, 8, *[1] * 6])
+    )  # the default, (0, whole range), a half beforehand
+    wanted = shares @ np.array(candidates)
+    found, run = _average(features, labels, consensus)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    best = int(np.argmax(shares))
+    assert run["best"]["consensus"] == best // 3 / 2
+    assert run["best"]["knots"] == [[0, 1], [1, 2], [0, 2]][best % 3]
+    assert run["best"]["evidence"] == pytest.approx(evidence[best], abs=1e-6)
+    assert run["default"]["share"] == pytest.approx(shares[2], rel=1e-5)
 
 
 def test_the_tables_own_labels_are_used(gaussian, rng):

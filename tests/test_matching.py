@@ -136,7 +136,7 @@ def test_plot_draws_the_scores():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     report = planted([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [3.0, 2.0]]], np.array([[1.0, 1.0], [1.0, 3.0]]), ["", ""])
-    ax = report.plot()
+    ax = report.plot().ax_
     heights = [bar.get_height() for bar in ax.patches]
     assert heights == [row["score"] for row in report.scores()] == [1.0, 0.5, 0.5, 1.0, 1.0, 1.0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..errors import InputError
 from ..intervals import Interval, bootstrap, interval, wilson
 from ..policies import Fixed
 from .losses import Floats, Matcher
+
+if TYPE_CHECKING:
+    from ..plotting import WinogroundDisplay
 
 KINDS = ("text", "image", "group")
 ALL = "all"
@@ -118,19 +121,11 @@ class WinogroundReport:
         lines = [heads, ["---"] * len(heads), *cells.values()]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
-    def plot(self, ax: Any = None) -> Any:
-        """Bars of all pairs' scores with their intervals, on matplotlib axes, which are returned (needs matplotlib)."""
-        from ..plotting import _pyplot
+    def plot(self, ax: Any = None) -> WinogroundDisplay:
+        """Bars of all pairs' scores with their intervals, on matplotlib axes `ax` (needs matplotlib)."""
+        from ..plotting import WinogroundDisplay
 
-        if ax is None:
-            _, ax = _pyplot().subplots(figsize=(5, 3.5), layout="constrained")
-        rows = [row for row in self.scores() if row["tag"] == ALL]
-        names = [row["kind"] + (",\nnormalised" if row["normalised"] else "") for row in rows]
-        shares = np.array([row["score"] for row in rows])
-        ends = np.array([[row["score"] - row["low"], row["high"] - row["score"]] for row in rows]).T
-        ax.bar(names, shares, yerr=np.maximum(ends, 0.0), capsize=3)
-        ax.set(ylabel=f"share of {self.n_pairs} pairs", ylim=(0, 1))
-        return ax
+        return WinogroundDisplay(self).plot(ax=ax)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{kind} {self.score(kind):.3f}" for kind in KINDS)

@@ -14,6 +14,7 @@ from .reliability import ReliabilityDisplay
 from .report import ReportDisplay
 from .risk_coverage import RiskCoverageDisplay
 from .sheet import contact_sheet
+from .winoground import WinogroundDisplay
 
 __all__ = [
     "ConfusionMatrixDisplay",
@@ -24,5 +25,6 @@ __all__ = [
     "ReliabilityDisplay",
     "ReportDisplay",
     "RiskCoverageDisplay",
+    "WinogroundDisplay",
     "contact_sheet",
 ]
