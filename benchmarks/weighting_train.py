@@ -35,7 +35,7 @@ class Network(DiT):
 
     def __init__(self, schedule: diffcls.Schedule) -> None:
         super().__init__(CONFIG)
-        self.register_buffer("time", torch.from_numpy(schedule.time), persistent=False)
+        self.register_buffer("time", torch.tensor(schedule.time), persistent=False)
 
     def forward(self, x_t: torch.Tensor, time: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
         rows = torch.searchsorted(self.time, time.double() - 1e-9 * self.time.abs().max())
