@@ -6,30 +6,49 @@
 
 #include "backend.h"
 #include "dit/operations.h"
+#include "dit/reader.h"
 #include "method/loop.h"
 
 enum { DC_FREQUENCIES = 256 }; /* frequency_embedding_size */
 
+/* Whose names and details: the original code's, or those of diffusers' DiTTransformer2DModel, which
+ *   - has an embedder of time and class in every block, and takes the first block's for the final layer;
+ *   - spreads the embedding's frequencies from 1 to 1 / 10000 inclusive, the original leaves the last out;
+ *   - keeps q, k and v apart, and makes pos_embed anew: sines and cosines of a patch's place. */
+typedef enum dc_dit_layout { DC_DIT_ORIGINAL = 0, DC_DIT_DIFFUSERS } dc_dit_layout;
+
 typedef struct dc_dit_config {
-    int64_t input_size, patch_size, in_channels, hidden_size, depth, num_heads, mlp_hidden, num_classes;
-    int learn_sigma; /* twice the channels come out; the first half is the prediction */
+    int64_t input_size, patch_size, in_channels, hidden_size, depth, num_heads, mlp_hidden;
+    int64_t num_classes; /* rows of the table, the null class among them where there is one */
+    int learn_sigma;     /* twice the channels come out; the first half is the prediction */
+    dc_dit_layout layout;
+    float mlp_norm_eps;  /* of the layer norm before the perceptron; that of the others is 1e-6 */
 } dc_dit_config;
+
+/* c = t_embedder(time) + y_embedder(class). */
+typedef struct dc_dit_embedder {
+    dc_linear mlp_0, mlp_2;
+    float *table; /* (num_classes, D) */
+} dc_dit_embedder;
 
 typedef struct dc_dit_block {
     dc_linear qkv, proj, fc1, fc2, adaLN_modulation;
+    int64_t embedder; /* which of the model's */
 } dc_dit_block;
 
 typedef struct dc_dit {
     dc_dit_config config;
-    int64_t n_tokens, out_channels, n_parameters;
-    dc_linear x_embedder, t_embedder_0, t_embedder_2, final_linear, final_adaLN_modulation;
-    float *embedding_table; /* (num_classes, D) */
-    float *pos_embed;       /* (T, D) */
-    dc_dit_block *blocks;   /* (depth,) */
+    int64_t n_tokens, out_channels;
+    int64_t n_parameters; /* equal embedders are one */
+    int64_t n_embedders;  /* one, or as many as differ; the first is the final layer's */
+    dc_dit_embedder *embedders;
+    dc_linear x_embedder, final_linear, final_adaLN_modulation;
+    float *pos_embed;     /* (T, D) */
+    dc_dit_block *blocks; /* (depth,) */
 } dc_dit;
 
-/* file (n_bytes,): a safetensors file with exactly the tensors that config calls for; copied.  *out: returns new. */
-DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const void *file, int64_t n_bytes, const dc_dit_config *config,
+/* files: safetensors files with exactly the tensors that config calls for, together; copied.  *out: returns new. */
+DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const dc_bytes *files, int64_t n_files, const dc_dit_config *config,
                                  dc_error *err);
 void dc_dit_free(dc_dit *model); /* takes; NULL is fine */
 

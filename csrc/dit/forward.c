@@ -40,18 +40,16 @@ static void unpatchify(float *out, const float *tokens, const dc_dit *model, int
 }
 
 /* c (N, D) = silu(t_embedder(time) + y_embedder(class_labels)): every adaLN_modulation begins with that silu. */
-static void condition(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace, const double *time,
-                      const int64_t *class_labels, int64_t n_images)
+static void condition(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace,
+                      const dc_dit_embedder *embedder, const int64_t *class_labels, int64_t n_images)
 {
     const dc_dit_operations *op = backend->dit;
     int64_t d = model->config.hidden_size;
-    op->timestep_embedding(backend, workspace->frequencies, time, n_images, DC_FREQUENCIES);
-    op->linear(backend, workspace->hidden, workspace->frequencies, &model->t_embedder_0, n_images,
-               plain(DC_EPILOGUE_SILU));
-    op->linear(backend, workspace->c, workspace->hidden, &model->t_embedder_2, n_images, plain(DC_EPILOGUE_NONE));
+    op->linear(backend, workspace->hidden, workspace->frequencies, &embedder->mlp_0, n_images, plain(DC_EPILOGUE_SILU));
+    op->linear(backend, workspace->c, workspace->hidden, &embedder->mlp_2, n_images, plain(DC_EPILOGUE_NONE));
     for (int64_t n = 0; n < n_images; n++)
         for (int64_t i = 0; i < d; i++)
-            workspace->c[n * d + i] += model->embedding_table[class_labels[n] * d + i];
+            workspace->c[n * d + i] += embedder->table[class_labels[n] * d + i];
     op->silu(backend, workspace->c, n_images * d);
 }
 
@@ -64,25 +62,30 @@ void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_works
     float *x = workspace->x, *normed = workspace->normed, *qkv = workspace->qkv, *hidden = workspace->hidden;
     float *modulation = workspace->modulation;
 
-    condition(model, backend, workspace, time, class_labels, n_images);
+    op->timestep_embedding(backend, workspace->frequencies, time, n_images, DC_FREQUENCIES,
+                           config->layout == DC_DIT_DIFFUSERS);
     patchify(workspace->patches, x_t, config, n_images);
     op->linear(backend, x, workspace->patches, &model->x_embedder, rows,
                (dc_finish){DC_EPILOGUE_ADD, model->pos_embed, d, t});
     for (int64_t i = 0; i < config->depth; i++) {
         const dc_dit_block *block = &model->blocks[i];
+        if (i == 0 || block->embedder != model->blocks[i - 1].embedder)
+            condition(model, backend, workspace, &model->embedders[block->embedder], class_labels, n_images);
         const float *shift_msa = modulation, *scale_msa = modulation + d, *gate_msa = modulation + 2 * d;
         const float *shift_mlp = modulation + 3 * d, *scale_mlp = modulation + 4 * d, *gate_mlp = modulation + 5 * d;
         op->linear(backend, modulation, workspace->c, &block->adaLN_modulation, n_images, plain(DC_EPILOGUE_NONE));
-        op->modulate(backend, normed, x, shift_msa, scale_msa, 6 * d, n_images, t, d);
+        op->modulate(backend, normed, x, shift_msa, scale_msa, 6 * d, 1e-6f, n_images, t, d);
         op->linear(backend, qkv, normed, &block->qkv, rows, plain(DC_EPILOGUE_NONE));
         op->attention(backend, normed, qkv, workspace->scratch, n_images, t, d, config->num_heads);
         op->linear(backend, x, normed, &block->proj, rows, gate(gate_msa, 6 * d, t));
-        op->modulate(backend, normed, x, shift_mlp, scale_mlp, 6 * d, n_images, t, d);
+        op->modulate(backend, normed, x, shift_mlp, scale_mlp, 6 * d, config->mlp_norm_eps, n_images, t, d);
         op->linear(backend, hidden, normed, &block->fc1, rows, plain(DC_EPILOGUE_GELU));
         op->linear(backend, x, hidden, &block->fc2, rows, gate(gate_mlp, 6 * d, t));
     }
+    if (model->n_embedders > 1)
+        condition(model, backend, workspace, &model->embedders[0], class_labels, n_images);
     op->linear(backend, modulation, workspace->c, &model->final_adaLN_modulation, n_images, plain(DC_EPILOGUE_NONE));
-    op->modulate(backend, normed, x, modulation, modulation + d, 2 * d, n_images, t, d);
+    op->modulate(backend, normed, x, modulation, modulation + d, 2 * d, 1e-6f, n_images, t, d);
     op->linear(backend, hidden, normed, &model->final_linear, rows, plain(DC_EPILOGUE_NONE));
     unpatchify(out, hidden, model, n_images);
 }

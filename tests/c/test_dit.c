@@ -13,7 +13,7 @@ enum {
     IMAGES = 4, MAX_TENSORS = 64, HEADER = 8192, ITEMS = 32768,
 };
 
-static const dc_dit_config CONFIG = {SIZE, PATCH, CHANNELS, HIDDEN, DEPTH, HEADS, MLP, CLASSES, 1};
+static const dc_dit_config CONFIG = {SIZE, PATCH, CHANNELS, HIDDEN, DEPTH, HEADS, MLP, CLASSES, 1, DC_DIT_ORIGINAL, 1e-6f};
 static const double TIMES[IMAGES] = {0.0, 3.0, 17.5, 40.0};
 static const int64_t LABELS[IMAGES] = {2, 0, 1, 2};
 
@@ -105,7 +105,7 @@ static dc_dit *make_model(const weights *w)
         file[i] = (unsigned char)((uint64_t)w->n_header >> 8 * i);
     memcpy(file + 8, w->header, w->n_header);
     memcpy(file + 8 + w->n_header, w->items, (size_t)w->n_items * sizeof(float));
-    CHECK(dc_dit_new(&model, file, (int64_t)n_bytes, &CONFIG, &err) == DC_OK);
+    CHECK(dc_dit_new(&model, &(dc_bytes){file, (int64_t)n_bytes}, 1, &CONFIG, &err) == DC_OK);
     CHECK(model != NULL && model->n_parameters == w->n_items);
     free(file); /* it was copied */
     return model;
