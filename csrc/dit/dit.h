@@ -52,19 +52,21 @@ DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const dc_bytes *files, int64_t n_
                                  dc_error *err);
 void dc_dit_free(dc_dit *model); /* takes; NULL is fine */
 
-/* Scratch memory for `n_images` images at a time. */
+/* Scratch memory of one thread, for chunks of `n_images` images and n_shared rows that share (dit/shared.h). */
 typedef struct dc_dit_workspace {
     int64_t n_images;
-    float *patches, *x, *normed, *qkv, *hidden, *scratch, *frequencies, *c, *modulation;
+    float *patches, *x, *normed, *qkv, *hidden, *scratch, *modulation;
+    float *frequencies, *time_hidden, *time_embedding, *c; /* (n_shared, ...) */
 } dc_dit_workspace;
 DC_MUST_USE dc_status dc_dit_workspace_init(dc_dit_workspace *workspace, const dc_dit *model, int64_t n_images,
-                                            dc_error *err);
+                                            int64_t n_shared, dc_error *err);
 void dc_dit_workspace_clear(dc_dit_workspace *workspace);
 
-/* out (N, out_channels, H, W) from x_t (N, C, H, W), time (N,), class_labels (N,) in [0, num_classes): a straight line of
- * backend operations; N <= workspace's n_images. */
-void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace, float *out,
-                    const float *x_t, const double *time, const int64_t *class_labels, int64_t n_images);
+/* out (n_images, out_channels, H, W) of rows first .. first + n_images - 1 of what `shared` was computed for: a straight
+ * line of backend operations; n_images <= workspace's. */
+typedef struct dc_dit_shared dc_dit_shared;
+void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace,
+                    const dc_dit_shared *shared, float *out, int64_t first, int64_t n_images);
 
 /* A denoiser for batches of at most max_rows; borrows model and backend.  *out: returns new. */
 typedef struct dc_dit_denoiser dc_dit_denoiser;
