@@ -119,7 +119,7 @@ static void condition(const dc_dit_shared *shared, const dc_dit *model, const dc
     float *embedding = workspace->time_embedding, *hidden = workspace->time_hidden;
     op->linear(backend, hidden, workspace->frequencies, &embedder->mlp_0, shared->n_times,
                (dc_finish){.epilogue = DC_EPILOGUE_SILU});
-    op->linear(backend, embedding, hidden, &embedder->mlp_2, shared->n_times, (dc_finish){DC_EPILOGUE_NONE});
+    op->linear(backend, embedding, hidden, &embedder->mlp_2, shared->n_times, (dc_finish){.epilogue = DC_EPILOGUE_NONE});
     for (int64_t pair = 0; pair < shared->n_pairs; pair++) {
         const float *of_time = embedding + shared->time_of_pair[pair] * d;
         const float *of_class = embedder->table + shared->class_of_pair[pair] * d;
@@ -159,6 +159,6 @@ void dc_dit_shared_compute(dc_dit_shared *shared, const dc_dit *model, const dc_
             condition(shared, model, backend, workspace, &model->embedders[embedder]);
         current = embedder;
         op->linear(backend, dc_dit_shared_modulation(shared, model, i), workspace->c, layer, shared->n_pairs,
-                   (dc_finish){DC_EPILOGUE_NONE});
+                   (dc_finish){.epilogue = DC_EPILOGUE_NONE});
     }
 }
