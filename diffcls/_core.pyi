@@ -24,7 +24,8 @@ class Cpu:
 class DiT:
     """A native DiT: immutable weights, the forward pass of csrc/dit."""
 
-    def __new__(cls, weights: Any, config: dict[str, Any]) -> Self: ...  # weights: buffer with a safetensors file
+    # weights: a buffer with a safetensors file, or several in a sequence; copied
+    def __new__(cls, weights: Any, config: dict[str, Any]) -> Self: ...
     @property
     def config(self) -> dict[str, Any]: ...
     @property

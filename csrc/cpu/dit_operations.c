@@ -26,38 +26,42 @@ DC_INLINE float lane_sum(const float *x, float centre, int power, int64_t n)
     return sum;
 }
 
-DC_INLINE void modulate_row(float *out, const float *x, const float *shift, const float *scale, int64_t n)
+DC_INLINE void modulate_row(float *out, const float *x, const float *shift, const float *scale, float eps,
+                            int64_t n)
 {
     float mean = lane_sum(x, 0.0f, 1, n) / (float)n;
-    float inverse = 1.0f / sqrtf(lane_sum(x, mean, 2, n) / (float)n + 1e-6f);
+    float inverse = 1.0f / sqrtf(lane_sum(x, mean, 2, n) / (float)n + eps);
     for (int64_t i = 0; i < n; i++)
         out[i] = (x[i] - mean) * inverse * (1.0f + scale[i]) + shift[i];
 }
 
 /* ---- one copy of each for every instruction set ------------------------------------------------------------------ */
 
-typedef void (*modulate_fn)(float *out, const float *x, const float *shift, const float *scale, int64_t n);
+typedef void (*modulate_fn)(float *out, const float *x, const float *shift, const float *scale, float eps,
+                            int64_t n);
 
-static void modulate_scalar(float *out, const float *x, const float *shift, const float *scale, int64_t n)
+static void modulate_scalar(float *out, const float *x, const float *shift, const float *scale, float eps,
+                            int64_t n)
 {
-    modulate_row(out, x, shift, scale, n);
+    modulate_row(out, x, shift, scale, eps, n);
 }
 
-DC_TARGET_AVX2 static void modulate_avx2(float *out, const float *x, const float *shift, const float *scale, int64_t n)
+DC_TARGET_AVX2 static void modulate_avx2(float *out, const float *x, const float *shift, const float *scale,
+                                          float eps, int64_t n)
 {
-    modulate_row(out, x, shift, scale, n);
+    modulate_row(out, x, shift, scale, eps, n);
 }
 
 DC_TARGET_AVX512 static void modulate_avx512(float *out, const float *x, const float *shift, const float *scale,
-                                             int64_t n)
+                                            float eps, int64_t n)
 {
-    modulate_row(out, x, shift, scale, n);
+    modulate_row(out, x, shift, scale, eps, n);
 }
 
 /* ---- entries ----------------------------------------------------------------------------------------------------- */
 
 static void modulate_cpu(const dc_backend *self, float *out, const float *x, const float *shift, const float *scale,
-                         int64_t stride, int64_t n_images, int64_t n_tokens, int64_t hidden)
+                         int64_t stride, float eps, int64_t n_images, int64_t n_tokens, int64_t hidden)
 {
     dc_simd simd = ((const dc_cpu *)self->context)->simd;
     modulate_fn modulate = simd == DC_SIMD_AVX512 ? modulate_avx512
@@ -65,7 +69,7 @@ static void modulate_cpu(const dc_backend *self, float *out, const float *x, con
                                                   : modulate_scalar;
     for (int64_t row = 0; row < n_images * n_tokens; row++) {
         int64_t image = row / n_tokens;
-        modulate(out + row * hidden, x + row * hidden, shift + image * stride, scale + image * stride, hidden);
+        modulate(out + row * hidden, x + row * hidden, shift + image * stride, scale + image * stride, eps, hidden);
     }
 }
 
@@ -77,13 +81,13 @@ static void silu_cpu(const dc_backend *self, float *x, int64_t n)
 }
 
 static void timestep_embedding_cpu(const dc_backend *self, float *out, const double *time, int64_t n_images,
-                                   int64_t size)
+                                   int64_t size, int shift)
 {
     (void)self;
     int64_t half = size / 2;
     for (int64_t n = 0; n < n_images; n++) {
         for (int64_t i = 0; i < half; i++) {
-            float frequency = expf((float)i * (float)(-log(10000.0) / (double)half));
+            float frequency = expf((float)i * (float)(-log(10000.0) / (double)(half - shift)));
             float angle = (float)time[n] * frequency;
             out[n * size + i] = cosf(angle);
             out[n * size + half + i] = sinf(angle);

@@ -2,30 +2,57 @@
  * of the core that works on them.  Where the cuts fall changes no number (dit/operations.h). */
 #include "base/memory.h"
 #include "dit/dit.h"
+#include "dit/shared.h"
+
+/* Rows that share at a time, at least and a thread: enough to find what is shared, not enough to fill memory. */
+enum { PORTION = 256, PORTION_A_THREAD = 64 };
 
 enum { CHUNK_TOKENS = 128 }; /* a multiple of every tile's height; with D = 128 about half a megabyte of activations */
 
 struct dc_dit_denoiser {
     const dc_dit *model;
     const dc_backend *backend;
-    int64_t max_rows, chunk; /* images */
+    int64_t max_rows, chunk, portion; /* images */
     float *x_t, *out;
+    dc_dit_shared shared;
     dc_dit_workspace *workspaces; /* (backend's n_threads,) */
-    const dc_batch *batch;        /* of the call under way */
+    const dc_batch *batch;        /* of the call under way, like the next two: the portion */
+    int64_t first, n_rows;
 };
+
+static void compute_shared(void *argument, int64_t share)
+{
+    dc_dit_denoiser *denoiser = argument;
+    const dc_batch *batch = denoiser->batch;
+    dc_dit_shared_compute(&denoiser->shared, denoiser->model, denoiser->backend, &denoiser->workspaces[share],
+                          batch->x_t + denoiser->first * batch->n_elem, share, denoiser->backend->n_threads);
+}
 
 static void denoise_share(void *argument, int64_t share)
 {
     dc_dit_denoiser *denoiser = argument;
     const dc_dit *model = denoiser->model;
-    const dc_batch *batch = denoiser->batch;
-    int64_t n_shares = denoiser->backend->n_threads, n_out = model->out_channels * model->config.input_size * model->config.input_size;
-    int64_t first = batch->n_rows * share / n_shares, end = batch->n_rows * (share + 1) / n_shares;
-    for (int64_t row = first; row < end; row += denoiser->chunk) {
+    int64_t n_shares = denoiser->backend->n_threads, n_rows = denoiser->n_rows;
+    int64_t n_out = model->out_channels * model->config.input_size * model->config.input_size;
+    int64_t end = n_rows * (share + 1) / n_shares;
+    for (int64_t row = n_rows * share / n_shares; row < end; row += denoiser->chunk) {
         int64_t count = end - row < denoiser->chunk ? end - row : denoiser->chunk;
-        dc_dit_forward(model, denoiser->backend, &denoiser->workspaces[share], denoiser->out + row * n_out,
-                       batch->x_t + row * batch->n_elem, batch->time + row, batch->condition + row, count);
+        dc_dit_forward(model, denoiser->backend, &denoiser->workspaces[share], &denoiser->shared,
+                       denoiser->out + (denoiser->first + row) * n_out, row, count);
     }
+}
+
+/* First what rows share, then the rows. */
+static void denoise_portion(dc_dit_denoiser *denoiser, int64_t first, int64_t n_rows)
+{
+    const dc_backend *backend = denoiser->backend;
+    const dc_batch *batch = denoiser->batch;
+    denoiser->first = first;
+    denoiser->n_rows = n_rows;
+    dc_dit_shared_find(&denoiser->shared, batch->x_t + first * batch->n_elem, batch->time + first,
+                       batch->condition + first, n_rows, batch->n_elem);
+    backend->parallel(backend, compute_shared, denoiser, backend->n_threads);
+    backend->parallel(backend, denoise_share, denoiser, backend->n_threads);
 }
 
 static dc_status denoiser_input(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err)
@@ -49,7 +76,9 @@ static dc_status denoiser_denoise(void *context, const dc_batch *batch, dc_predi
             return dc_error_set(err, DC_ERR_VALUE, "class label %lld, must be 0 to %lld",
                                 (long long)batch->condition[row], (long long)(num_classes - 1));
     denoiser->batch = batch;
-    denoiser->backend->parallel(denoiser->backend, denoise_share, denoiser, denoiser->backend->n_threads);
+    for (int64_t first = 0; first < batch->n_rows; first += denoiser->portion)
+        denoise_portion(denoiser, first,
+                        batch->n_rows - first < denoiser->portion ? batch->n_rows - first : denoiser->portion);
     denoiser->batch = NULL;
     int64_t out_elem = batch->n_elem * denoiser->model->out_channels / denoiser->model->config.in_channels;
     *out = (dc_prediction){denoiser->out, DC_FLOAT32, out_elem};
@@ -79,7 +108,9 @@ dc_status dc_dit_denoiser_new(dc_dit_denoiser **out, const dc_dit *model, const 
     denoiser->model = model;
     denoiser->backend = backend;
     denoiser->max_rows = max_rows;
-    int64_t chunk = CHUNK_TOKENS / model->n_tokens;
+    int64_t chunk = CHUNK_TOKENS / model->n_tokens, portion = (int64_t)backend->n_threads * PORTION_A_THREAD;
+    portion = portion < PORTION ? PORTION : portion;
+    denoiser->portion = portion > max_rows ? max_rows : portion;
     denoiser->chunk = chunk < 1 ? 1 : chunk > max_rows ? max_rows : chunk;
     if ((status = dc_alloc(&memory, n_x, sizeof(float), "x_t", err)) != DC_OK)
         goto done;
@@ -87,11 +118,14 @@ dc_status dc_dit_denoiser_new(dc_dit_denoiser **out, const dc_dit *model, const 
     if ((status = dc_alloc(&memory, n_out, sizeof(float), "predictions", err)) != DC_OK)
         goto done;
     denoiser->out = memory;
+    if ((status = dc_dit_shared_init(&denoiser->shared, model, denoiser->portion, err)) != DC_OK)
+        goto done;
     if ((status = dc_alloc(&memory, backend->n_threads, sizeof(dc_dit_workspace), "workspaces", err)) != DC_OK)
         goto done;
     denoiser->workspaces = memory;
     for (int i = 0; i < backend->n_threads; i++)
-        if ((status = dc_dit_workspace_init(&denoiser->workspaces[i], model, denoiser->chunk, err)) != DC_OK)
+        if ((status = dc_dit_workspace_init(&denoiser->workspaces[i], model, denoiser->chunk, denoiser->portion, err)) !=
+            DC_OK)
             goto done;
     *out = denoiser;
     denoiser = NULL;
@@ -107,6 +141,7 @@ void dc_dit_denoiser_free(dc_dit_denoiser *denoiser)
     for (int i = 0; denoiser->workspaces != NULL && i < denoiser->backend->n_threads; i++)
         dc_dit_workspace_clear(&denoiser->workspaces[i]);
     dc_free(denoiser->workspaces);
+    dc_dit_shared_clear(&denoiser->shared);
     dc_free(denoiser->out);
     dc_free(denoiser->x_t);
     dc_free(denoiser);

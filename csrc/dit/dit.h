@@ -6,46 +6,67 @@
 
 #include "backend.h"
 #include "dit/operations.h"
+#include "dit/reader.h"
 #include "method/loop.h"
 
 enum { DC_FREQUENCIES = 256 }; /* frequency_embedding_size */
 
+/* Whose names and details: the original code's, or those of diffusers' DiTTransformer2DModel, which
+ *   - has an embedder of time and class in every block, and takes the first block's for the final layer;
+ *   - spreads the embedding's frequencies from 1 to 1 / 10000 inclusive, the original leaves the last out;
+ *   - keeps q, k and v apart, and makes pos_embed anew: sines and cosines of a patch's place. */
+typedef enum dc_dit_layout { DC_DIT_ORIGINAL = 0, DC_DIT_DIFFUSERS } dc_dit_layout;
+
 typedef struct dc_dit_config {
-    int64_t input_size, patch_size, in_channels, hidden_size, depth, num_heads, mlp_hidden, num_classes;
-    int learn_sigma; /* twice the channels come out; the first half is the prediction */
+    int64_t input_size, patch_size, in_channels, hidden_size, depth, num_heads, mlp_hidden;
+    int64_t num_classes; /* rows of the table, the null class among them where there is one */
+    int learn_sigma;     /* twice the channels come out; the first half is the prediction */
+    dc_dit_layout layout;
+    float mlp_norm_eps;  /* of the layer norm before the perceptron; that of the others is 1e-6 */
 } dc_dit_config;
+
+/* c = t_embedder(time) + y_embedder(class). */
+typedef struct dc_dit_embedder {
+    dc_linear mlp_0, mlp_2;
+    float *table; /* (num_classes, D) */
+} dc_dit_embedder;
 
 typedef struct dc_dit_block {
     dc_linear qkv, proj, fc1, fc2, adaLN_modulation;
+    int64_t embedder; /* which of the model's */
 } dc_dit_block;
 
 typedef struct dc_dit {
     dc_dit_config config;
-    int64_t n_tokens, out_channels, n_parameters;
-    dc_linear x_embedder, t_embedder_0, t_embedder_2, final_linear, final_adaLN_modulation;
-    float *embedding_table; /* (num_classes, D) */
-    float *pos_embed;       /* (T, D) */
-    dc_dit_block *blocks;   /* (depth,) */
+    int64_t n_tokens, out_channels;
+    int64_t n_parameters; /* equal embedders are one */
+    int64_t n_embedders;  /* one, or as many as differ; the first is the final layer's */
+    dc_dit_embedder *embedders;
+    dc_linear x_embedder, final_linear, final_adaLN_modulation;
+    float *pos_embed;     /* (T, D) */
+    dc_dit_block *blocks; /* (depth,) */
 } dc_dit;
 
-/* file (n_bytes,): a safetensors file with exactly the tensors that config calls for; copied.  *out: returns new. */
-DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const void *file, int64_t n_bytes, const dc_dit_config *config,
+/* files: safetensors files with exactly the tensors that config calls for, together; copied.  *out: returns new. */
+DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const dc_bytes *files, int64_t n_files, const dc_dit_config *config,
                                  dc_error *err);
 void dc_dit_free(dc_dit *model); /* takes; NULL is fine */
 
-/* Scratch memory for `n_images` images at a time. */
+/* Scratch memory of one thread, for chunks of `n_images` images and n_shared rows that share (dit/shared.h). */
 typedef struct dc_dit_workspace {
     int64_t n_images;
-    float *patches, *x, *normed, *qkv, *hidden, *scratch, *frequencies, *c, *modulation;
+    float *patches, *x, *normed, *qkv, *hidden, *scratch, *modulation;
+    float *frequencies, *time_hidden, *time_embedding, *c; /* (n_shared, ...) */
 } dc_dit_workspace;
 DC_MUST_USE dc_status dc_dit_workspace_init(dc_dit_workspace *workspace, const dc_dit *model, int64_t n_images,
-                                            dc_error *err);
+                                            int64_t n_shared, dc_error *err);
 void dc_dit_workspace_clear(dc_dit_workspace *workspace);
 
-/* out (N, out_channels, H, W) from x_t (N, C, H, W), time (N,), class_labels (N,) in [0, num_classes): a straight line of
- * backend operations; N <= workspace's n_images. */
-void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace, float *out,
-                    const float *x_t, const double *time, const int64_t *class_labels, int64_t n_images);
+/* out (n_images, out_channels, H, W) of rows first .. first + n_images - 1 of what `shared` was computed for: a straight
+ * line of backend operations; n_images <= workspace's. */
+typedef struct dc_dit_shared dc_dit_shared;
+void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace,
+                    const dc_dit_shared *shared, float *out, int64_t first, int64_t n_images);
 
 /* A denoiser for batches of at most max_rows; borrows model and backend.  *out: returns new. */
 typedef struct dc_dit_denoiser dc_dit_denoiser;

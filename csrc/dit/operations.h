@@ -58,16 +58,18 @@ typedef struct dc_dit_operations {
     /* y (n_rows, n_out), x (n_rows, n_in). */
     void (*linear)(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
                    dc_finish finish);
-    /* out = (1 + scale) * norm(x) + shift; x, out (N T, D), shift and scale rows of D, stride apart, one an image. */
+    /* out = (1 + scale) * norm(x) + shift, norm(x) = (x - mean) / sqrt(variance + eps); x, out (N T, D), shift and scale
+     * rows of D, stride apart, one an image. */
     void (*modulate)(const dc_backend *self, float *out, const float *x, const float *shift, const float *scale,
-                     int64_t stride, int64_t n_images, int64_t n_tokens, int64_t hidden);
+                     int64_t stride, float eps, int64_t n_images, int64_t n_tokens, int64_t hidden);
     /* out (N T, D), qkv (N T, 3 D), each of q, k, v split into heads; scratch (dc_attention_scratch,). */
     void (*attention)(const dc_backend *self, float *out, const float *qkv, float *scratch, int64_t n_images,
                       int64_t n_tokens, int64_t hidden, int64_t n_heads);
     /* x = x sigmoid(x), n items in place. */
     void (*silu)(const dc_backend *self, float *x, int64_t n);
-    /* out (N, size): cosines, then sines, of time / 10000^(i / (size / 2)). */
-    void (*timestep_embedding)(const dc_backend *self, float *out, const double *time, int64_t n_images, int64_t size);
+    /* out (N, size): cosines, then sines, of time / 10000^(i / (size / 2 - shift)), shift 0 or 1. */
+    void (*timestep_embedding)(const dc_backend *self, float *out, const double *time, int64_t n_images, int64_t size,
+                               int shift);
 } dc_dit_operations;
 
 #endif

@@ -282,29 +282,35 @@ const dc_tensor *dc_tensors_find(const dc_tensors *tensors, const char *name)
     return NULL;
 }
 
-dc_status dc_tensor_to_float(float *out, const dc_tensor *tensor, dc_error *err)
+dc_status dc_tensor_to_float(float *out, const dc_tensor *tensor, int64_t first, int64_t count, dc_error *err)
 {
-    for (int64_t i = 0; i < tensor->n_items; i++) {
-        const char *at = tensor->data + (size_t)i * dc_dtype_bytes(tensor->dtype);
-        double wide;
-        uint16_t half;
-        switch (tensor->dtype) {
-        case DC_FLOAT32:
-            memcpy(&out[i], at, sizeof(float));
-            break;
-        case DC_FLOAT64:
-            memcpy(&wide, at, sizeof wide);
+    const char *at = tensor->data + (size_t)first * dc_dtype_bytes(tensor->dtype);
+    int all_finite = 1;
+    switch (tensor->dtype) {
+    case DC_FLOAT32:
+        memcpy(out, at, (size_t)count * sizeof *out);
+        break;
+    case DC_FLOAT64:
+        for (int64_t i = 0; i < count; i++) {
+            double wide;
+            memcpy(&wide, at + (size_t)i * sizeof wide, sizeof wide);
             out[i] = (float)wide;
-            break;
-        case DC_FLOAT16:
-        case DC_BFLOAT16:
-            memcpy(&half, at, sizeof half);
-            out[i] = tensor->dtype == DC_FLOAT16 ? dc_float16_to_float(half) : dc_bfloat16_to_float(half);
-            break;
         }
+        break;
+    case DC_FLOAT16:
+    case DC_BFLOAT16:
+        for (int64_t i = 0; i < count; i++) {
+            uint16_t half;
+            memcpy(&half, at + (size_t)i * sizeof half, sizeof half);
+            out[i] = tensor->dtype == DC_FLOAT16 ? dc_float16_to_float(half) : dc_bfloat16_to_float(half);
+        }
+        break;
+    }
+    for (int64_t i = 0; i < count; i++)
+        all_finite &= isfinite(out[i]) != 0;
+    for (int64_t i = 0; i < count && !all_finite; i++)
         if (!isfinite(out[i]))
             return dc_error_set(err, DC_ERR_FORMAT, "tensor %s of the weights file is not finite at item %lld",
-                                tensor->name, (long long)i);
-    }
+                                tensor->name, (long long)(first + i));
     return DC_OK;
 }

@@ -31,7 +31,8 @@ void dc_tensors_clear(dc_tensors *tensors);
 /* NULL when there is none. */
 const dc_tensor *dc_tensors_find(const dc_tensors *tensors, const char *name);
 
-/* All items as float32; DC_ERR_FORMAT names the tensor when one is not finite. */
-DC_MUST_USE dc_status dc_tensor_to_float(float *out, const dc_tensor *tensor, dc_error *err);
+/* out (count,): items first .. first + count - 1 as float32; DC_ERR_FORMAT names the tensor when one is not finite. */
+DC_MUST_USE dc_status dc_tensor_to_float(float *out, const dc_tensor *tensor, int64_t first, int64_t count,
+                                         dc_error *err);
 
 #endif

@@ -1,4 +1,5 @@
 /* diffcls._core.DiT: a native model.  Immutable, so threads share it. */
+#include "base/memory.h"
 #include "python/arrays.h"
 
 typedef struct dit_object {
@@ -28,6 +29,19 @@ static int config_integer(int64_t *out, PyObject *config, const char *name, int6
     return *out == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
+static int parse_layout(dc_dit_layout *out, PyObject *config)
+{
+    PyObject *layout = PyDict_GetItemString(config, "layout"); /* borrowed */
+    *out = DC_DIT_ORIGINAL;
+    if (layout == NULL || (PyUnicode_Check(layout) && PyUnicode_CompareWithASCIIString(layout, "original") == 0))
+        return 0;
+    *out = DC_DIT_DIFFUSERS;
+    if (PyUnicode_Check(layout) && PyUnicode_CompareWithASCIIString(layout, "diffusers") == 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "layout is %R, must be \"original\" or \"diffusers\"", layout);
+    return -1;
+}
+
 static int parse_config(dc_dit_config *out, PyObject *config)
 {
     int64_t learn_sigma;
@@ -48,23 +62,70 @@ static int parse_config(dc_dit_config *out, PyObject *config)
         PyErr_Format(PyExc_ValueError, "mlp_ratio is %R, must be in (0, 64]", ratio);
         return -1;
     }
+    if (parse_layout(&out->layout, config) < 0)
+        return -1;
+    PyObject *eps = PyDict_GetItemString(config, "mlp_norm_eps"); /* borrowed */
+    out->mlp_norm_eps = eps == NULL ? 1e-6f : (float)PyFloat_AsDouble(eps);
+    if (PyErr_Occurred())
+        return -1;
     out->learn_sigma = learn_sigma != 0;
     out->mlp_hidden = (int64_t)((double)out->hidden_size * mlp_ratio);
     return 0;
 }
 
+/* One buffer or a sequence of them; *n are held, even when it fails. */
+static int hold_files(Py_buffer **out, Py_ssize_t *n, PyObject *weights)
+{
+    dc_error err = {0};
+    void *memory;
+    *n = 0;
+    *out = NULL;
+    PyObject *files = PyObject_CheckBuffer(weights) ? PyTuple_Pack(1, weights)
+                                                    : PySequence_Fast(weights, "weights must be a buffer or a list of them");
+    if (files == NULL)
+        return -1;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(files);
+    int result = -1;
+    if (dc_alloc(&memory, count, sizeof **out, "the weights files", &err) != DC_OK) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (*out = memory; *n < count; ++*n)
+        if (PyObject_GetBuffer(PySequence_Fast_GET_ITEM(files, *n), &(*out)[*n], PyBUF_SIMPLE) < 0)
+            goto done;
+    result = 0;
+done:
+    Py_DECREF(files);
+    return result;
+}
+
+static dc_status read_files(dc_dit **out, const Py_buffer *held, int64_t n, const dc_dit_config *config, dc_error *err)
+{
+    void *memory;
+    dc_status status = dc_alloc(&memory, n, sizeof(dc_bytes), "the weights files", err);
+    if (status != DC_OK)
+        return status;
+    dc_bytes *files = memory;
+    for (int64_t i = 0; i < n; i++)
+        files[i] = (dc_bytes){held[i].buf, held[i].len};
+    status = dc_dit_new(out, files, n, config, err);
+    dc_free(files);
+    return status;
+}
+
 static PyObject *dit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"weights", "config", NULL};
-    Py_buffer file;
-    PyObject *config;
+    Py_buffer *files = NULL;
+    Py_ssize_t n_files = 0;
+    PyObject *weights, *config;
     dc_dit_config parsed = {0};
     dc_error err = {0};
     dc_status status;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "y*O!:DiT", names, &file, &PyDict_Type, &config))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!:DiT", names, &weights, &PyDict_Type, &config))
         return NULL;
     dit_object *self = NULL;
-    if (parse_config(&parsed, config) < 0)
+    if (hold_files(&files, &n_files, weights) < 0 || parse_config(&parsed, config) < 0)
         goto done;
     self = (dit_object *)type->tp_alloc(type, 0);
     if (self == NULL || (self->config = PyDict_Copy(config)) == NULL) {
@@ -72,14 +133,16 @@ static PyObject *dit_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto done;
     }
     Py_BEGIN_ALLOW_THREADS
-    status = dc_dit_new(&self->model, file.buf, file.len, &parsed, &err);
+    status = read_files(&self->model, files, n_files, &parsed, &err);
     Py_END_ALLOW_THREADS
     if (status != DC_OK) {
         core_raise(PyType_GetModuleState(type), &err);
         Py_CLEAR(self);
     }
 done:
-    PyBuffer_Release(&file);
+    while (n_files > 0)
+        PyBuffer_Release(&files[--n_files]);
+    dc_free(files);
     return (PyObject *)self;
 }
 
@@ -176,7 +239,7 @@ static PyMethodDef dit_methods[] = {
 };
 
 static PyType_Slot dit_slots[] = {
-    {Py_tp_doc, "DiT(weights, config)\n--\n\nA native DiT from a buffer that holds a safetensors file."},
+    {Py_tp_doc, "DiT(weights, config)\n--\n\nA native DiT from a safetensors file in a buffer, or from several."},
     {Py_tp_new, dit_new},
     {Py_tp_dealloc, dit_dealloc},
     {Py_tp_getset, dit_getset},

@@ -20,10 +20,7 @@ class DiT(Adapter):
 
     @property
     def class_names(self) -> list[str]:
-        """Words of each class between commas, as ImageNet has them, and its number where another has the same or it has
-        none."""
-        named = [", ".join(words) for words in self._words()]
-        return [f"{name} ({i})" if name and named.count(name) > 1 else name or str(i) for i, name in enumerate(named)]
+        return names_of(self._words())
 
     @property
     def synonyms(self) -> Mapping[str, Sequence[str]]:  # type: ignore[override]
@@ -31,15 +28,27 @@ class DiT(Adapter):
 
     def _words(self) -> list[list[str]]:
         """Of each class: from the index's ``id2label``, else from the pipeline's own ``labels``, which sorts them."""
-        words: list[list[str]] = [[] for _ in range(int(self.config["num_embeds_ada_norm"]))]
-        told = self.index.get("id2label")
+        n, told = int(self.config["num_embeds_ada_norm"]), self.index.get("id2label")
         if told:
-            for number, label in told.items():
-                words[int(number)] = [word.strip() for word in str(label).split(",")]
-        else:
-            for word, number in (getattr(self.pipe, "labels", None) or {}).items():
-                words[int(number)].append(word)
+            return class_words(told, n)
+        words: list[list[str]] = [[] for _ in range(n)]
+        for word, number in (getattr(self.pipe, "labels", None) or {}).items():
+            words[int(number)].append(word)
         return words
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:
         return {"hidden_states": x, "timestep": t, "class_labels": cond}
+
+
+def class_words(id2label: Mapping[Any, Any] | None, n_classes: int) -> list[list[str]]:
+    """Words of each class as ImageNet has them, between commas; none of a class that is not told of."""
+    words: list[list[str]] = [[] for _ in range(n_classes)]
+    for number, label in (id2label or {}).items():
+        words[int(number)] = [word.strip() for word in str(label).split(",")]
+    return words
+
+
+def names_of(words: Sequence[Sequence[str]]) -> list[str]:
+    """Words of each class between commas, and its number where another has the same or it has none."""
+    named = [", ".join(of_class) for of_class in words]
+    return [f"{name} ({i})" if name and named.count(name) > 1 else name or str(i) for i, name in enumerate(named)]

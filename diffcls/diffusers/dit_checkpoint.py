@@ -1,4 +1,4 @@
-"""Checkpoints of the original DiT code (Peebles and Xie, 2022), converted to safetensors."""
+"""`load_dit`: checkpoints of the original DiT code (Peebles and Xie, 2022), and DiTs that the core computes itself."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..arguments import integer
 from ..denoiser import Denoiser, _torch_dtype
 from ..errors import InputError, MissingExtraError, WeightsError
 from ..schedule import Schedule
-from .latents import Latents, channels_of, compression
+from .latents import Latents, PictureEncoder
 from .loading import PICKLES
-from .pictures import prepare
 
 HEADS = {(384, 12): 6, (768, 12): 12, (1024, 24): 16, (1152, 28): 16}
 """By (hidden size, depth): the published S, B, L and XL.  Weights do not tell how many heads share them."""
@@ -28,101 +24,145 @@ HEADS = {(384, 12): 6, (768, 12): 12, (1024, 24): 16, (1152, 28): 16}
 def load_dit(
     path: str | os.PathLike[str],
     *,
-    vae: Any,
-    n_classes: int = 1000,
+    vae: Any = None,
+    native: bool = False,
+    n_classes: int | None = None,
     num_heads: int | None = None,
     class_names: Sequence[str] | None = None,
     preprocess: str = "adm",
+    schedule: Schedule | None = None,
     device: Any = None,
     dtype: Any = None,
 ) -> Denoiser:
-    """A class-conditional DiT from a state dict of the original code.
+    """A class-conditional DiT from a state dict of the original code, or one of diffusers' for the core to compute.
 
-    Sizes are read from the weights' shapes.  The published ``.pt`` files are pickles and are refused; convert one where it
-    is trusted: ``safetensors.torch.save_file(torch.load(path, weights_only=True), out)``.  The schedule is the original's:
-    1,000 linear steps, epsilon; learned variances are dropped.
+    Sizes of a state dict are read from the weights' shapes.  The published ``.pt`` files are pickles and are refused; convert
+    one where it is trusted: ``safetensors.torch.save_file(torch.load(path, weights_only=True), out)``.  Learned variances are
+    dropped.
 
     Parameters
     ----------
-    path : path of a safetensors file
-    vae : AutoencoderKL or its folder or hub id
-        The original used sd-vae-ft-ema.
-    n_classes : int
-        The table of labels has one row more where the null class was trained; it is not among the classes.
+    path : path
+        A safetensors file of the original code's names.  With `native` also a folder in diffusers' layout: of a pipeline
+        (``transformer``, ``vae``, ``scheduler``) or of a DiTTransformer2DModel alone.
+    vae : AutoencoderKL or its folder or hub id, or None
+        The original used sd-vae-ft-ema.  None: that in a pipeline's folder; without any, images are latents.
+    native : bool
+        True: the compiled core's own forward pass, in float32 on the CPU; weights of any floating dtype are mapped, not
+        loaded, and copied once.  Only a VAE needs PyTorch.  False: PyTorch's (a folder: `load_diffusers`).
+    n_classes : int or None
+        Of a state dict, None: 1,000.  The table of labels has one row more where the null class was trained; it is not
+        among the classes.  A folder's config tells.
     num_heads : int or None
-        None: of the published S, B, L and XL, by their size.
+        Of a state dict.  None: of the published S, B, L and XL, by their size.
     class_names : sequence of str or None
+        None: those of a pipeline's ``id2label``, else numbers.
     preprocess : str
         See `diffcls.diffusers.pictures`.
+    schedule : Schedule or None
+        None: of a pipeline's ``scheduler``, else the original's: 1,000 linear steps, epsilon.
     device, dtype
-        None: a GPU where there is one; float32, as the paper ran it.
+        Not with `native`.  None: a GPU where there is one; float32, as the paper ran it.
 
     Raises
     ------
     ValueError
         A pickle, another model's weights, or sizes that do not fit together.
     """
+    place = Path(path)
+    if not place.is_dir():
+        _check_file(place)
+    if native:
+        if device not in (None, "cpu") or dtype not in (None, "float32"):
+            raise InputError("native=True computes in float32 on the CPU: device and dtype can not be given")
+        made_from = {
+            "path": place,
+            "vae": vae,
+            "n_classes": n_classes,
+            "num_heads": num_heads,
+            "class_names": class_names,
+            "preprocess": preprocess,
+            "schedule": schedule,
+        }
+        return _native(made_from)
+    if place.is_dir():
+        raise InputError(f"{place} is a folder: give native=True, or use diffcls.load for PyTorch's")
     import torch
 
     original = importlib.import_module("diffcls.models.torch_dit")  # needs PyTorch at its import
-    state = _read(path)
+    state, n_classes = _read(place), 1000 if n_classes is None else n_classes
     config = _config(state, n_classes, num_heads)
     model = original.DiT(original.Config(**config))
     table = "y_embedder.embedding_table.weight"
     try:
         model.load_state_dict({**state, table: state[table][:n_classes]})
     except RuntimeError as error:
-        raise WeightsError(f"{os.fspath(path)} is no state dict of the original DiT ({str(error)[:300]})") from None
-    place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+        raise WeightsError(f"{place} is no state dict of the original DiT ({str(error)[:300]})") from None
+    where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     kind = _torch_dtype(torch, dtype) or torch.float32
-    model = model.to(place, kind).eval()
-    latents = Latents(_vae(vae).to(place, kind).eval(), "scaling")
+    model = model.to(where, kind).eval()
     channels, side = int(config["in_channels"]), int(config["input_size"])
-    if channels_of(latents.vae) not in (None, channels):
-        raise InputError(f"the DiT takes latents of {channels} channels, the VAE makes {channels_of(latents.vae)}")
-    size = (side * compression(latents.vae),) * 2
+    encode = None
+    if vae is not None:
+        latents = Latents(_vae(vae).to(where, kind).eval(), "scaling")
+        encode = PictureEncoder(latents, (channels, side, side), preprocess, where)
 
     def predict(x_t: Any, t: Any, cond: Any) -> Any:
         with torch.inference_mode():
             return model(x_t, t, cond)[:, :channels]
 
-    def encode(image: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        pixels, record = prepare(image, size, preprocess)
-        return latents.encode(pixels, place), record
-
     denoiser = Denoiser(
         predict,
         shape=(channels, side, side),
-        schedule=Schedule.linear(1000),
+        schedule=schedule or Schedule.linear(1000),
         n_classes=n_classes,
         class_names=class_names,
         framework="torch",
-        device=place,
+        device=where,
         dtype=kind,
         encode=encode,
-        name=Path(path).name,
+        name=place.name,
     )
-    denoiser.digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    denoiser.preparation = preprocess
-    denoiser.pixels = lambda image: prepare(image, size, preprocess)[0]
-    denoiser.facts = {"component": "DiT", "resolution": list(size), "latents": "scaling"}
+    denoiser.digest = hashlib.sha256(place.read_bytes()).hexdigest()
+    if encode is not None:
+        denoiser.preparation, denoiser.facts, denoiser.pixels = preprocess, encode.facts, encode.pixels
     return denoiser
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    name = Path(path)
-    if name.suffix in PICKLES:
-        raise InputError(f"{name} is a pickle, which may run code; convert it to safetensors")
-    if not name.is_file():
-        raise InputError(f"there is no file {name}")
+def _native(made_from: dict[str, Any]) -> Denoiser:
+    from .native_dit import NativeDiT, shapes_of
+
+    path, vae = made_from["path"], made_from["vae"]
+    if path.is_dir():
+        for name in ("n_classes", "num_heads"):
+            if made_from[name] is not None:
+                raise InputError(f"{name} goes with a state dict; a folder's config tells")
+        if vae is None and (path / "vae").is_dir():
+            vae = path / "vae"
+        return NativeDiT(made_from, None, None if vae is None else _vae(vae))
+    shapes = shapes_of(path)
+    n_classes = 1000 if made_from["n_classes"] is None else made_from["n_classes"]
+    config = _config(shapes, n_classes, made_from["num_heads"])
+    rows = {"num_classes": len(shapes["y_embedder.embedding_table.weight"])}
+    return NativeDiT(made_from, (config | rows, n_classes), None if vae is None else _vae(vae))
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix in PICKLES:
+        raise InputError(f"{path} is a pickle, which may run code; convert it to safetensors")
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         from safetensors.torch import load_file
     except ImportError:
         raise MissingExtraError("reading weights needs safetensors: pip install 'diffcls[diffusers]'") from None
     try:
-        return dict(load_file(name))
+        return dict(load_file(path))
     except Exception as error:  # safetensors raises its own, and OSError
-        raise WeightsError(f"{name} is no safetensors file ({error})") from None
+        raise WeightsError(f"{path} is no safetensors file ({error})") from None
 
 
 def _config(state: Mapping[str, Any], n_classes: int, num_heads: int | None) -> dict[str, Any]:

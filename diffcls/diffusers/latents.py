@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..denoiser import _evaluating
 from ..errors import InputError, NonFiniteError
+from .pictures import prepare
 
 RULES = ("scaling", "shifted", "moments", "batch norm")
 
@@ -126,6 +127,37 @@ class Latents:
             return (z - channels(config["latents_mean"])) / channels(config["latents_std"]) * scale
         shift = config["shift_factor"] if self.rule == "shifted" else 0.0
         return (z - shift) * config["scaling_factor"]
+
+
+class PictureEncoder:
+    """What `Denoiser` calls `encode`: pictures to latents of the given shape (C, side, side).
+
+    Attributes
+    ----------
+    facts : dict
+        For run records.
+
+    Raises
+    ------
+    ValueError
+        The VAE makes other channels.
+    """
+
+    def __init__(self, latents: Latents, shape: tuple[int, ...], preprocess: str, device: Any) -> None:
+        made = channels_of(latents.vae)
+        if made not in (None, shape[0]):
+            raise InputError(f"the DiT takes latents of {shape[0]} channels, the VAE makes {made}")
+        self.latents, self.preprocess, self.device = latents, preprocess, device
+        self.size = (shape[1] * compression(latents.vae),) * 2
+        self.facts = {"component": "DiT", "resolution": list(self.size), "latents": "scaling"}
+
+    def __call__(self, image: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        pixels, record = prepare(image, self.size, self.preprocess)
+        return self.latents.encode(pixels, self.device), record
+
+    def pixels(self, image: Any) -> NDArray[np.float32]:
+        """The prepared picture that the latents are of."""
+        return prepare(image, self.size, self.preprocess)[0]
 
 
 def compression(vae: Any) -> int:

@@ -20,6 +20,7 @@ from .. import _core
 from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, WeightsError
 from ..images import to_grey
+from ..native import NativeDenoiser
 from ..options import with_device
 from ..policies import Race
 from ..prepare import SIZE, Preparation, prepare
@@ -141,25 +142,20 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(description)
 
 
-class EmbeddedModel(Denoiser):
+class EmbeddedModel(NativeDenoiser):
     """A native DiT with its vocabulary, weighting, temperature and idea of what it was trained on."""
 
     def __init__(self, path: Path, *, prepare: bool = True) -> None:
         description = _read(path)
         weights = path.with_suffix(".safetensors").read_bytes()
-        native = _core.DiT(weights, description["dit"])
-        size, channels = description["dit"]["input_size"], description["dit"]["in_channels"]
         super().__init__(
-            self._predict,
-            shape=(channels, size, size),
+            _core.DiT(weights, description["dit"]),
             schedule=_schedule(description["schedule"]),
             prediction_type=description["prediction_type"],
             class_names=description["classes"],
-            framework="numpy",
             encode=self._encode_prepared if prepare else self._encode_as_is,
             name=description["name"],
         )
-        self.native = native
         self.path, self._made_from = path, (path, prepare)
         self.digest = hashlib.sha256(weights).hexdigest()
         self.synonyms = description.get("synonyms", {})
@@ -181,14 +177,6 @@ class EmbeddedModel(Denoiser):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the file that it was read from: other processes read it again."""
         return _reopen, self._made_from
-
-    def _predict(
-        self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        from ..threads import backend
-
-        assert self.native is not None
-        return self.native.forward(x_t, np.asarray(t, np.float64), cond, backend=backend())
 
     def _encode_prepared(self, image: Any) -> tuple[NDArray[np.float32], Preparation]:
         return prepare(to_grey(image))

@@ -87,10 +87,12 @@ class Evaluator:
 
     Examples
     --------
-    >>> evaluate = Evaluator(denoiser, images, labels, max_evals=20_000, every=500, weights=lambda: ema.shadow_params)
-    >>> for step, batch in enumerate(batches):
-    ...     train_on(batch)
-    ...     evaluate.step(step)  # an Evaluation at steps 0, 500, 1000, ..., else None
+    In a loop of one's own, at steps 0, 500, 1000, ...::
+
+        evaluate = Evaluator(denoiser, images, labels, max_evals=20_000, every=500, weights=lambda: ema.shadow_params)
+        for step, batch in enumerate(batches):
+            train_on(batch)
+            evaluate.step(step)  # an Evaluation, or None between
     """
 
     def __init__(

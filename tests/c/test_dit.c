@@ -1,5 +1,5 @@
 /* The whole native DiT against plain loops in double, written from Peebles and Xie's (2022) description; its batch
- * invariance, and the loop's denoiser made from it. */
+ * invariance, what rows of a batch share, and the loop's denoiser made from it. */
 #include <stdlib.h>
 
 #include "backends.h"
@@ -13,7 +13,7 @@ enum {
     IMAGES = 4, MAX_TENSORS = 64, HEADER = 8192, ITEMS = 32768,
 };
 
-static const dc_dit_config CONFIG = {SIZE, PATCH, CHANNELS, HIDDEN, DEPTH, HEADS, MLP, CLASSES, 1};
+static const dc_dit_config CONFIG = {SIZE, PATCH, CHANNELS, HIDDEN, DEPTH, HEADS, MLP, CLASSES, 1, DC_DIT_ORIGINAL, 1e-6f};
 static const double TIMES[IMAGES] = {0.0, 3.0, 17.5, 40.0};
 static const int64_t LABELS[IMAGES] = {2, 0, 1, 2};
 
@@ -105,7 +105,7 @@ static dc_dit *make_model(const weights *w)
         file[i] = (unsigned char)((uint64_t)w->n_header >> 8 * i);
     memcpy(file + 8, w->header, w->n_header);
     memcpy(file + 8 + w->n_header, w->items, (size_t)w->n_items * sizeof(float));
-    CHECK(dc_dit_new(&model, file, (int64_t)n_bytes, &CONFIG, &err) == DC_OK);
+    CHECK(dc_dit_new(&model, &(dc_bytes){file, (int64_t)n_bytes}, 1, &CONFIG, &err) == DC_OK);
     CHECK(model != NULL && model->n_parameters == w->n_items);
     free(file); /* it was copied */
     return model;
@@ -248,13 +248,26 @@ static void forward(double *out, const float *x_t, double time, int64_t label, c
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
+/* out (n, OUT) through a denoiser of its own. */
+static void denoise(float *out, const dc_dit *model, const dc_backend *backend, const float *x, const double *time,
+                    const int64_t *labels, int64_t n)
+{
+    dc_dit_denoiser *denoiser;
+    dc_prediction got;
+    dc_error err = {0};
+    CHECK(dc_dit_denoiser_new(&denoiser, model, backend, n, &err) == DC_OK);
+    dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
+    dc_batch batch = {n, IN, x, NULL, time, labels};
+    CHECK(entry.denoise(entry.context, &batch, &got, &err) == DC_OK);
+    memcpy(out, got.data, (size_t)(n * OUT) * sizeof *out);
+    dc_dit_denoiser_free(denoiser);
+}
+
 static void check_forward(const dc_dit *model, const dc_backend *backend, const weights *w, const float *x)
 {
     float out[IMAGES * OUT], alone[OUT];
     double wanted[OUT], worst = 0.0, largest = 0.0;
-    dc_dit_workspace workspace;
-    CHECK(dc_dit_workspace_init(&workspace, model, IMAGES + 1, NULL) == DC_OK);
-    dc_dit_forward(model, backend, &workspace, out, x, TIMES, LABELS, IMAGES);
+    denoise(out, model, backend, x, TIMES, LABELS, IMAGES);
     for (int n = 0; n < IMAGES; n++) {
         forward(wanted, x + n * IN, TIMES[n], LABELS[n], w);
         for (int i = 0; i < OUT; i++) {
@@ -262,12 +275,10 @@ static void check_forward(const dc_dit *model, const dc_backend *backend, const 
             worst = error <= worst ? worst : error;
             largest = fmax(largest, fabs(wanted[i]));
         }
-        dc_dit_forward(model, backend, &workspace, alone, x + n * IN, &TIMES[n], &LABELS[n], 1);
+        denoise(alone, model, backend, x + n * IN, &TIMES[n], &LABELS[n], 1);
         CHECK(memcmp(alone, out + n * OUT, sizeof alone) == 0);
     }
     CHECK_CLOSE(worst, 0.0, 1e-5 * largest);
-    dc_dit_workspace_clear(&workspace);
-    dc_dit_workspace_clear(&workspace);
 }
 
 /* 40 rows are more than one chunk of a thread; every image comes ten times, and its bits are those of the first. */
@@ -278,13 +289,10 @@ static void check_denoiser(const dc_dit *model, const dc_backend *backend, const
     int64_t labels[ROWS], timesteps[ROWS] = {0};
     float *x_t, expected[IMAGES * OUT];
     int same = 1;
-    dc_dit_workspace workspace;
     dc_dit_denoiser *denoiser;
     dc_prediction got;
     dc_error err = {0};
-    CHECK(dc_dit_workspace_init(&workspace, model, IMAGES, NULL) == DC_OK);
-    dc_dit_forward(model, backend, &workspace, expected, x, TIMES, LABELS, IMAGES);
-    dc_dit_workspace_clear(&workspace);
+    denoise(expected, model, backend, x, TIMES, LABELS, IMAGES);
     CHECK(dc_dit_denoiser_new(&denoiser, model, backend, ROWS, &err) == DC_OK);
     dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
     CHECK(entry.input(entry.context, &x_t, ROWS + 1, IN, &err) == DC_ERR_SHAPE);
@@ -314,6 +322,60 @@ static void check_denoiser(const dc_dit *model, const dc_backend *backend, const
     CHECK(dc_dit_denoiser_new(&denoiser, model, backend, INT64_MAX, &err) == DC_ERR_VALUE && denoiser == NULL);
 }
 
+/* Counts what the real operation is asked, by layer. */
+static void (*real_linear)(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+                           dc_finish finish);
+static const dc_dit *counted_model;
+static int64_t n_embedded, n_times, n_modulated, n_final;
+
+static void counting_linear(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+                            dc_finish finish)
+{
+    n_embedded += layer == &counted_model->x_embedder ? n_rows : 0;
+    n_times += layer == &counted_model->embedders[0].mlp_0 ? n_rows : 0;
+    n_modulated += layer == &counted_model->blocks[DEPTH - 1].adaLN_modulation ? n_rows : 0;
+    n_final += layer == &counted_model->final_adaLN_modulation ? n_rows : 0;
+    real_linear(self, y, x, layer, n_rows, finish);
+}
+
+/* Rows as the loop asks them: an image's classes at one time are neighbours, then the next image at the same or another
+ * time; more of them than share at once.  Each has the bits that it has alone, and what rows share is computed once. */
+static void check_sharing(const dc_dit *model, const dc_backend *backend, int is_counted, const float *x)
+{
+    enum { ROWS = 300 };
+    static float batch[ROWS * IN], got[ROWS * OUT];
+    double time[ROWS];
+    int64_t labels[ROWS];
+    float alone[OUT];
+    int same = 1;
+    for (int r = 0; r < ROWS; r++) {
+        int group = r / 3; /* of images 0 1 2 3 0 ..., two of them at a time */
+        memcpy(batch + r * IN, x + group % IMAGES * IN, IN * sizeof *x);
+        time[r] = TIMES[group / 2 % IMAGES];
+        labels[r] = (r % 3 + group % 2) % CLASSES;
+    }
+    memcpy(batch + 4 * IN, batch, IN * sizeof *x); /* an input that comes again, not as a neighbour */
+    batch[7 * IN - 1] += 0.25f;                    /* neighbours that differ in their last element alone */
+    dc_backend counting = *backend;
+    dc_dit_operations operations = *backend->dit;
+    operations.linear = counting_linear;
+    counting.dit = &operations;
+    real_linear = backend->dit->linear;
+    counted_model = model;
+    n_embedded = n_times = n_modulated = n_final = 0;
+    denoise(got, model, is_counted ? &counting : backend, batch, time, labels, ROWS);
+    if (is_counted) { /* rows 0-255, then 256-299: the cut is in a group */
+        CHECK(n_embedded == (100 + 1 + 3) * TOKENS);
+        CHECK(n_times == 2 * IMAGES);
+        CHECK(n_modulated == 2 * IMAGES * CLASSES && n_final == n_modulated);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        denoise(alone, model, backend, batch + r * IN, &time[r], &labels[r], 1);
+        same &= memcmp(alone, got + r * OUT, sizeof alone) == 0;
+    }
+    CHECK(same);
+}
+
 int main(void)
 {
     static weights w;
@@ -328,6 +390,8 @@ int main(void)
         check_forward(model, backends[b], &w, x);
         check_denoiser(model, backends[b], x);
         check_denoiser(model, threaded[b], x);
+        check_sharing(model, backends[b], 1, x);
+        check_sharing(model, threaded[b], 0, x);
     }
     dc_dit_free(model);
     dc_dit_free(NULL);

@@ -58,8 +58,12 @@ static void check_tensor(const dc_tensors *tensors, const char *name, dc_dtype d
     if (tensor == NULL)
         return;
     CHECK(tensor->dtype == dtype && tensor->n_dims == n_dims && tensor->n_items == n_items);
-    CHECK(dc_tensor_to_float(got, tensor, &err) == DC_OK);
+    CHECK(dc_tensor_to_float(got, tensor, 0, n_items, &err) == DC_OK);
     CHECK(n_items == 0 || memcmp(got, items, (size_t)n_items * sizeof *items) == 0); /* the sign of zero too */
+    for (int64_t i = 0; i < n_items; i++) {
+        CHECK(dc_tensor_to_float(got, tensor, i, 1, &err) == DC_OK);
+        CHECK(memcmp(got, items + i, sizeof *items) == 0);
+    }
 }
 
 static void check_good_file(void)
@@ -269,7 +273,12 @@ static void check_values_that_are_not_finite(void)
         char words[64];
         snprintf(words, sizeof words, "tensor w of the weights file is not finite at item %d", cases[i].item);
         CHECK(dc_tensors_read(&tensors, f.bytes, f.n_bytes, &err) == DC_OK);
-        CHECK(dc_tensor_to_float(out, &tensors.items[0], &err) == DC_ERR_FORMAT && strcmp(err.message, words) == 0);
+        for (int first = 0; first <= cases[i].item; first++) { /* a part's first item is not the tensor's */
+            int64_t count = tensors.items[0].n_items - first;
+            err = (dc_error){0};
+            CHECK(dc_tensor_to_float(out, &tensors.items[0], first, count, &err) == DC_ERR_FORMAT);
+            CHECK(strcmp(err.message, words) == 0);
+        }
         dc_tensors_clear(&tensors);
         free(f.bytes);
     }

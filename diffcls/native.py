@@ -1,0 +1,47 @@
+"""A DiT that the compiled core computes itself: its loop calls it without Python in between."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .denoiser import Denoiser
+from .errors import WeightsError
+
+
+class NativeDenoiser(Denoiser):
+    """`Denoiser` around a `_core.DiT`, whose sizes it takes; `facts` are the other arguments of `Denoiser`."""
+
+    def __init__(self, native: _core.DiT, **facts: Any) -> None:
+        size, self._channels = native.config["input_size"], native.config["in_channels"]
+        super().__init__(self._predict, shape=(self._channels, size, size), framework="numpy", **facts)
+        self.native = native
+
+    def _predict(
+        self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        from .threads import backend
+
+        assert self.native is not None
+        answer = self.native.forward(x_t, np.asarray(t, np.float64), cond, backend=backend())
+        return answer[:, : self._channels]  # a learned variance follows
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """A file's bytes, read where and when they are looked at: weights are copied once, by who packs them.
+
+    Raises
+    ------
+    ValueError
+        There is no such file, or it is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # mmap's own word for an empty file
+        raise WeightsError(f"{path} can not be read ({error})") from None
