@@ -114,6 +114,11 @@ class ShapesTrainer(Trainer):
         right = float((logits.argmax(1) == 0).float().mean())
         return errors[:, 0].mean() + self.options.discriminative * cross_entropy, right
 
+    def update_ema(self, step: int) -> None:
+        """Each phase averages anew: the second is short, and what the first one knew would weigh on it."""
+        first = self.options.generative_steps
+        super().update_ema(step - first if step > first else step)
+
     @torch.no_grad()
     def notes(self) -> dict[str, object]:
         """Share of validation pictures of which the averaged model prefers the true caption to the swapped one."""
