@@ -6,9 +6,8 @@ training sees the other 32, in pictures and in captions; every colour and every 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +162,8 @@ def couples(split: str, *, alike: bool) -> NDArray[np.int64]:
     both = np.stack(np.meshgrid(chosen, chosen, indexing="ij"), -1).reshape(-1, 2)
     colour, shape = np.divmod(both, len(SHAPES))
     same_colour, same_shape = colour[:, 0] == colour[:, 1], shape[:, 0] == shape[:, 1]
-    return both[~(same_colour & same_shape) if alike else ~(same_colour | same_shape)]
+    allowed: NDArray[np.int64] = both[~(same_colour & same_shape) if alike else ~(same_colour | same_shape)]
+    return allowed
 
 
 def sample(
@@ -224,7 +224,7 @@ def draw(scenes: Scenes) -> NDArray[np.uint8]:
     return np.round(canvas).astype(np.uint8)
 
 
-def _distance(shape: str, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
+def _distance(shape: str, u: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     """Signed distance to the outline of a shape of radius 1 (negative inside), exact near straight edges; v points down."""
     a, b = np.abs(u), np.abs(v)
     if shape == "circle":
@@ -238,9 +238,3 @@ def _distance(shape: str, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDA
     if shape == "cross":
         return np.minimum(np.maximum(a - 0.95, b - 0.33), np.maximum(a - 0.33, b - 0.95))
     return np.abs(np.hypot(u, v) - 0.75) - 0.25  # a ring
-
-
-def texts(captions: Sequence[Caption], rng: np.random.Generator) -> list[str]:
-    """Captions in words, half of those with two things said from the other thing."""
-    other = rng.random(len(captions)) < 0.5
-    return [str(c.reversed() if o and c.second is not None else c) for c, o in zip(captions, other, strict=True)]

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from . import shape_pictures as shapes
 from .shape_pictures import KINDS, RELATIONS, Caption, Kind
 from .shapes_model import ShapesModel, read, scheduler, tokenizer
-from .train import N_TIMESTEPS, Trainer, parse_options, train
+from .train import Trainer, parse_options, train
 
 ALONE = 0.15
 """Share of pictures with one thing only."""
