@@ -227,14 +227,17 @@ def draw(scenes: Scenes) -> NDArray[np.uint8]:
 def _distance(shape: str, u: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
     """Signed distance to the outline of a shape of radius 1 (negative inside), exact near straight edges; v points down."""
     a, b = np.abs(u), np.abs(v)
+    distance: NDArray[Any]
     if shape == "circle":
-        return np.hypot(u, v) - 1.0
-    if shape == "square":
-        return np.maximum(a, b) - 0.85
-    if shape == "triangle":
-        return np.maximum(v - 0.8, (1.8 * a - 0.95 * v - 0.95) / np.float32(np.hypot(1.8, 0.95)))
-    if shape == "diamond":
-        return (a + b - 1.0) / np.float32(np.sqrt(2.0))
-    if shape == "cross":
-        return np.minimum(np.maximum(a - 0.95, b - 0.33), np.maximum(a - 0.33, b - 0.95))
-    return np.abs(np.hypot(u, v) - 0.75) - 0.25  # a ring
+        distance = np.hypot(u, v) - 1.0
+    elif shape == "square":
+        distance = np.maximum(a, b) - 0.85
+    elif shape == "triangle":
+        distance = np.maximum(v - 0.8, (1.8 * a - 0.95 * v - 0.95) / np.float32(np.hypot(1.8, 0.95)))
+    elif shape == "diamond":
+        distance = (a + b - 1.0) / np.float32(np.sqrt(2.0))
+    elif shape == "cross":
+        distance = np.minimum(np.maximum(a - 0.95, b - 0.33), np.maximum(a - 0.33, b - 0.95))
+    else:  # a ring
+        distance = np.abs(np.hypot(u, v) - 0.75) - 0.25
+    return distance
