@@ -71,8 +71,8 @@ It is a folder in diffusers' layout: `diffcls.load("shapes")`, or
 Pictures that `diffcls/models/shape_pictures.py` draws, one or two things of 8 colours and 6 shapes, with captions. Of the 48
 kinds of thing 8 are for tests and 8 for validation: neither is in any training picture or caption, true or false; every colour
 and every shape is in some. {trained["generative_steps"]:,} steps of the mean squared error ({trained["batch"]} pictures a step, 8 % without caption), {negatives}. Seed {trained["seed"]}:
-`python -m diffcls.models.train_shapes`, then `python -m diffcls.models.export_shapes`. The second phase of these weights was
-started twice, with different lengths in mind, so its learning rate jumps once; it ran under `torch.compile`.
+`python -m diffcls.models.train_shapes`, then `python -m diffcls.models.export_shapes`. (Some 800 first steps of
+this run's second phase followed the learning rate of a longer one, 8,000 steps; its rest ran with `--compile`.)
 
 ## What it gets right
 
