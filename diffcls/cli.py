@@ -213,7 +213,8 @@ def _models(options: argparse.Namespace) -> None:
         return
     for entry in found:
         print(f"{entry['name']}  ({entry['licence']}, {entry['bytes'] / 1e6:.1f} MB)")
-        print(f"  classes: {', '.join(entry['classes'])}")
+        kind = "classes" if entry["classes"] else "words"
+        print(f"  {kind}: {', '.join(entry[kind])}")
         for question, share in entry["accuracy"].items():
             print(f"  accuracy, {question}: {share:.2%}")
 

@@ -151,7 +151,8 @@ def test_elimination_curve(results, tmp_path):
 
 
 def test_models_are_listed():
-    (model,) = diffcls.models()
+    model, text_to_image = diffcls.models()
+    assert text_to_image["name"] == "shapes"
     assert model["name"] == "digits-and-clothes" and len(model["classes"]) == 20 and model["bytes"] <= 5_000_000
     assert model["licence"] and model["accuracy"]
 
@@ -201,7 +202,7 @@ def test_a_users_own_model_folder(tmp_path, monkeypatch):
     (tmp_path / "mine.json").write_text(json.dumps(description))
     (tmp_path / "mine.safetensors").write_bytes((source / "digits-and-clothes.safetensors").read_bytes())
     monkeypatch.setenv("DIFFCLS_MODELS", str(tmp_path))
-    assert [model["name"] for model in diffcls.models()] == ["digits-and-clothes", "mine"]
+    assert [model["name"] for model in diffcls.models()] == ["digits-and-clothes", "shapes", "mine"]
     assert diffcls.load("mine").name == "mine"
     (tmp_path / "mine.safetensors").write_bytes(b"rubbish")
     with pytest.raises(diffcls.WeightsError, match="the weights file has 7 bytes"):

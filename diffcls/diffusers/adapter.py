@@ -12,6 +12,7 @@ from .latents import Latents, channels_of, compression
 from .settings import Settings
 
 Kwargs = dict[str, Any]
+PICTURE_CHANNELS = (1, 3)
 
 
 class Adapter:
@@ -48,7 +49,7 @@ class Adapter:
     time: ClassVar[str]
     """For people: what the module is fed."""
     latents: ClassVar[str | None]
-    """Rule of `Latents`; None: pixels."""
+    """Rule of `Latents`; None: pixels, as in a pipeline without a VAE whose module takes a picture's channels."""
     conditions: ClassVar[str]
     """For people: what a class becomes."""
     half: ClassVar[str] = "bfloat16"
@@ -69,9 +70,11 @@ class Adapter:
         self.config: Mapping[str, Any] = self.module.config
         refusals.check(self)
         vae = getattr(pipe, "vae", None)
-        if self.latents is not None and vae is None:
-            raise InputError(f"{self.component} works on latents, and the pipeline has no VAE")
-        self.encoder = None if self.latents is None else Latents(vae, self.latents)
+        if self.latents is not None and vae is None and self.latent_channels not in PICTURE_CHANNELS:
+            raise InputError(
+                f"{self.component} takes {self.latent_channels} channels, so it works on latents, and the pipeline has no VAE"
+            )
+        self.encoder = None if self.latents is None or vae is None else Latents(vae, self.latents)
         self.size = settings.resolution or self.default_size()
         self.shape = self.x_start_shape()
         self.schedule = settings.schedule or self.read_schedule()
@@ -114,8 +117,10 @@ class Adapter:
         """Channels of the module's input that are the noisy picture."""
         return int(self.config["in_channels"])
 
-    picture_channels: int = 3
-    """Of the pixels: 1 for a model of grey pictures."""
+    @property
+    def picture_channels(self) -> int:
+        """Of the pixels: 1 for a model of grey pictures."""
+        return 3 if self.encoder is not None else self.latent_channels
 
     def latent_channels_of(self, vae: Any) -> int | None:
         """What the VAE makes of a picture, as the module takes it."""

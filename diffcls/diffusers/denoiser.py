@@ -135,7 +135,7 @@ def _load(name: str, index: Mapping[str, Any], device: Any, dtype: Any, options:
     mapped = options.get("device_map") is not None
     if wanted is None and (where.type != "cpu" or mapped):
         wanted = getattr(torch, half_of(index))
-    pipe = loading.from_name(name, torch.float32 if wanted is None else wanted, options)
+    pipe = loading.from_name(name, torch.float32 if wanted is None else wanted, options, index)
     return pipe if mapped else pipe.to(where)
 
 

@@ -64,8 +64,12 @@ def from_components(components: Mapping[str, Any]) -> Any:
         raise InputError(f"the components make no {kind.__name__} ({said}); not given: {missing}") from error
 
 
-def from_name(name: str | os.PathLike[str], dtype: Any, options: Mapping[str, Any]) -> Any:
+def from_name(
+    name: str | os.PathLike[str], dtype: Any, options: Mapping[str, Any], index: Mapping[str, Any] | None = None
+) -> Any:
     """A pipeline from a folder in diffusers' layout, or from the hub.
+
+    Of a pipeline on pixels its `index` (`index_of`) says that there is no VAE, and diffusers wants that confirmed.
 
     Raises
     ------
@@ -77,6 +81,8 @@ def from_name(name: str | os.PathLike[str], dtype: Any, options: Mapping[str, An
     if folder.exists() or os.path.isabs(name):
         _check_folder(folder)
     given = {key: value for key, value in options.items() if value is not None}
+    if list((index or {}).get("vae", ())) == [None, None]:
+        given["vae"] = None
     try:
         return library.DiffusionPipeline.from_pretrained(
             os.fspath(name), use_safetensors=True, trust_remote_code=False, **{_dtype_key(library): dtype}, **given

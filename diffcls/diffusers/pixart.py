@@ -28,7 +28,12 @@ class PixArt(Adapter):
         self._added: Any = None
 
     def token_limits(self) -> dict[str, int]:
-        return {"tokenizer": self.settings.max_sequence_length or text.default_length(self.pipe)}
+        return {"tokenizer": self._length()}
+
+    def _length(self) -> int:
+        """The pipeline's own, unless the tokenizer says that the model was trained on shorter prompts."""
+        shortest = min(text.default_length(self.pipe), int(self.pipe.tokenizer.model_max_length))
+        return self.settings.max_sequence_length or shortest
 
     def as_read(self, prompts: list[str]) -> list[str]:
         """Without capitals and white space at the ends, as the pipeline cleans prompts."""
@@ -36,8 +41,7 @@ class PixArt(Adapter):
         return cleaned
 
     def encode_prompts(self, prompts: list[str], n_windows: int) -> Mapping[str, Any]:
-        given = {"max_sequence_length": self.settings.max_sequence_length, "clean_caption": False}
-        states, mask, _, _ = text.encode(self, prompts, **given)
+        states, mask, _, _ = text.encode(self, prompts, max_sequence_length=self._length(), clean_caption=False)
         return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
     def arguments(self, x: Any, t: Any, cond: Any) -> Kwargs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError
-from .adapter import Adapter, Kwargs
+from .adapter import PICTURE_CHANNELS, Adapter, Kwargs
 
 
 class PixelUNet(Adapter):
@@ -33,9 +33,9 @@ class PixelUNet(Adapter):
         return int(2 ** (len(self.config["down_block_types"]) - 1))
 
     @property
-    def picture_channels(self) -> int:  # type: ignore[override]
-        channels = int(self.config["in_channels"])
-        if channels not in (1, 3):
+    def picture_channels(self) -> int:
+        channels = self.latent_channels
+        if channels not in PICTURE_CHANNELS:
             raise InputError(
                 f"the UNet2DModel takes {channels} channels and there is no VAE: it is not one of pictures"
             )

@@ -1,7 +1,8 @@
-"""Finds and loads models that are described by a json beside their safetensors file.
+"""Finds and loads models that are described by a json beside their weights: ``NAME.json`` and ``NAME.safetensors`` for a
+native model of fixed classes, ``NAME.json`` and a folder ``NAME`` in diffusers' layout for a text-to-image model.
 
 The package's own folder is searched first, then the folders of ``$DIFFCLS_MODELS`` (separated like ``$PATH``): models that
-users trained with ``python -m diffcls.models.train`` and ``export``.
+users trained with ``python -m diffcls.models.train`` and ``export``, or ``train_shapes`` and ``export_shapes``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..denoiser import Denoiser
-from ..errors import DTypeError, InputError, ShapeError, WeightsError
+from ..errors import DTypeError, InputError, ShapeError, UnknownClassError, WeightsError
 from ..images import to_grey
 from ..native import NativeDenoiser
 from ..options import with_device
@@ -38,23 +39,43 @@ def folders() -> list[Path]:
 
 
 def list_models() -> list[dict[str, Any]]:
-    """One dict a model: name, licence, classes, measured accuracy, parameters' file size."""
+    """One dict a model: name, licence, classes, measured accuracy, parameters' file size; a text-to-image model has no
+    classes, but words that its prompts are made of.
+    """
     found = []
     for folder in folders():
         for path in sorted(folder.glob("*.json")):
-            if path.with_suffix(".safetensors").exists():
+            weights = _weights(path)
+            if weights:
                 description = _read(path)
                 measured = path.with_name(path.stem + ".measured.json")
                 found.append(
                     {
                         "name": description["name"],
                         "licence": description["licence"],
-                        "classes": list(description["classes"]),
+                        "classes": list(description.get("classes", [])),
+                        "words": list(description.get("words", [])),
                         "accuracy": _accuracy(json.loads(measured.read_text())) if measured.exists() else {},
-                        "bytes": path.with_suffix(".safetensors").stat().st_size,
+                        "bytes": sum(file.stat().st_size for file in weights),
                     }
                 )
     return found
+
+
+def _weights(path: Path) -> list[Path]:
+    """Files of weights that belong to a description; none: it is another json."""
+    single, folder = path.with_suffix(".safetensors"), path.with_suffix("")
+    if single.exists():
+        return [single]
+    return sorted(folder.glob("*/*.safetensors")) if (folder / "model_index.json").exists() else []
+
+
+def _description(model: Any) -> Path | None:
+    """Of an embedded model by its name; None: there is none of that name."""
+    if not isinstance(model, (str, os.PathLike)):
+        return None
+    paths = (folder / f"{model}.json" for folder in folders())
+    return next((path for path in paths if path.exists() and _weights(path)), None)
 
 
 def _accuracy(measured: dict[str, Any]) -> dict[str, float]:
@@ -78,7 +99,7 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
         Of an embedded model: False takes pictures as they are, 28 x 28, a light object on black, and does not centre or
         scale them.  The model knows objects that are centred and 26 pixels long: others are warned of.
     **options
-        Of a diffusers model: see `diffcls.diffusers.load_diffusers`.
+        Of a diffusers model, also an embedded one: see `diffcls.diffusers.load_diffusers`.
 
     Raises
     ------
@@ -91,11 +112,12 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
     if model is None:
         model = DEFAULT
     if isinstance(model, (str, os.PathLike)):
-        for folder in folders():
-            path = folder / f"{model}.json"
-            if path.with_suffix(".safetensors").exists() and path.exists():
-                _refuse_options(options, f"{model!r} is an embedded model")
-                return EmbeddedModel(path, prepare=prepare)
+        path = _description(model)
+        if path is not None and _is_pipeline(path):
+            return _open_pipeline(path, options)
+        if path is not None:
+            _refuse_options(options, f"{model!r} is an embedded model")
+            return EmbeddedModel(path, prepare=prepare)
         if not _is_foreign(model):
             known = ", ".join(entry["name"] for entry in list_models())
             raise InputError(
@@ -112,8 +134,9 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
 
 def open_model(model: Any, device: Any = None, dtype: Any = None) -> Denoiser:
     """`load` for a classifier: a foreign model is put where it shall compute, any other is checked against it."""
+    path = _description(model)
     foreign = not (model is None or isinstance(model, Denoiser)) and _is_foreign(model)
-    if foreign:
+    if foreign if path is None else _is_pipeline(path):
         return load(model, device=device, dtype=dtype)
     return with_device(load(model), device, dtype)
 
@@ -136,10 +159,44 @@ def _read(path: Path) -> dict[str, Any]:
         description = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a model's description ({error})") from None
-    missing = {"name", "licence", "classes", "dit", "schedule", "prediction_type"} - set(description)
+    needed = {"words"} if _is_pipeline(path) else {"classes", "dit", "schedule", "prediction_type"}
+    missing = {"name", "licence", *needed} - set(description)
     if missing:
         raise WeightsError(f"{path} lacks {', '.join(sorted(missing))}")
     return dict(description)
+
+
+def _is_pipeline(path: Path) -> bool:
+    """The description is of a folder in diffusers' layout, not of a native model."""
+    return not path.with_suffix(".safetensors").exists() and path.with_suffix("").is_dir()
+
+
+def _open_pipeline(path: Path, options: Mapping[str, Any]) -> Denoiser:
+    """A text-to-image model of ours: any prompt of its words."""
+    from ..diffusers import load_diffusers
+
+    description = _read(path)
+    denoiser = load_diffusers(path.with_suffix(""), **options)
+    denoiser.name = description["name"]
+    assert denoiser.encode_prompts is not None
+    denoiser.encode_prompts = KnownWords(denoiser.encode_prompts, description["name"], description["words"])
+    return denoiser
+
+
+class KnownWords:
+    """Refuses prompts with words that a small text encoder never saw, before it encodes them."""
+
+    def __init__(self, encode_prompts: Callable[[list[str]], Any], name: str, words: Sequence[str]) -> None:
+        self.encode_prompts, self.name, self.words = encode_prompts, name, tuple(words)
+
+    def __call__(self, prompts: list[str]) -> Any:
+        for prompt in prompts:
+            strange = [word for word in prompt.split() if word.casefold() not in self.words]
+            if strange:
+                raise UnknownClassError(
+                    f"prompt {prompt!r} has the word {strange[0]!r}; {self.name!r} knows: {', '.join(self.words)}"
+                )
+        return self.encode_prompts(prompts)
 
 
 class EmbeddedModel(NativeDenoiser):

@@ -12,6 +12,7 @@ A killed run resumes from its last checkpoint, written by atomic rename.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -96,10 +97,16 @@ class Trainer:
         self.options = options
         torch.manual_seed(options.seed)
         self.config = Config(hidden_size=options.width, depth=options.depth, patch_size=options.patch)
-        self.model = DiT(self.config)
-        self.forward = torch.compile(self.model) if options.compile else self.model
-        self.ema = DiT(self.config)
-        self.ema.load_state_dict(self.model.state_dict())
+        self.adopt(DiT(self.config), cosine_alphas_cumprod())
+        # how often class j is mistaken for class i: negatives are drawn from it, and it follows the model
+        self.confusion = torch.full((20, 20), 1.0) + 9.0 * (torch.arange(20)[:, None] // 10 == torch.arange(20) // 10)
+
+    def adopt(self, model: torch.nn.Module, alphas_cumprod: NDArray[np.float64]) -> None:
+        """Everything around a fresh model: its average, gains, optimizer and noise schedule."""
+        options = self.options
+        self.model = model
+        self.forward = torch.compile(model) if options.compile else model
+        self.ema = copy.deepcopy(model)
         self.log_gain = torch.nn.Parameter(torch.full((len(KNOTS),), math.log(40.0)))
         self.optimizer = torch.optim.AdamW(
             [{"params": self.model.parameters()}, {"params": [self.log_gain], "weight_decay": 0.0}],
@@ -107,12 +114,10 @@ class Trainer:
             betas=(0.9, 0.99),
             weight_decay=0.01,
         )
-        bar = torch.from_numpy(cosine_alphas_cumprod())
+        bar = torch.from_numpy(alphas_cumprod)
         self.alpha, self.sigma = bar.sqrt().float(), (1 - bar).sqrt().float()
         hats = [np.interp(np.arange(N_TIMESTEPS), KNOTS, row) for row in np.eye(len(KNOTS))]
         self.hats = torch.from_numpy(np.stack(hats)).float()  # (knots, T): linear interpolation as a product
-        # how often class j is mistaken for class i: negatives are drawn from it, and it follows the model
-        self.confusion = torch.full((20, 20), 1.0) + 9.0 * (torch.arange(20)[:, None] // 10 == torch.arange(20) // 10)
 
     def phase(self, step: int) -> tuple[bool, float]:
         """(discriminative?, learning rate) of a step: each phase has a warm-up and a cosine of its own."""
@@ -178,6 +183,10 @@ class Trainer:
             for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
 
+    def notes(self) -> dict[str, object]:
+        """What the log says beside the losses."""
+        return {}
+
     def state(self, step: int) -> dict[str, object]:
         return {
             "step": step,
@@ -229,7 +238,7 @@ def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> No
             trainer.update_ema(step)
             value = np.array([float(loss.detach()), right])
             smooth = value if smooth is None or np.isnan(smooth[1]) != np.isnan(right) else 0.98 * smooth + 0.02 * value
-            if step % 200 == 0:
+            if step % options.log_every == 0:
                 record = {
                     "step": step,
                     "time": round(time.time()),
@@ -237,6 +246,7 @@ def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> No
                     "loss": smooth[0],
                     "accuracy": smooth[1],  # of the true class against its negatives, N_TRIALS trials
                     "gain": trainer.log_gain.exp().round(decimals=1).tolist(),
+                    **trainer.notes(),
                 }
                 print(json.dumps(record), file=log, flush=True)
                 print(record, flush=True)
@@ -246,26 +256,26 @@ def train(options: argparse.Namespace, trainer: Trainer, batches: Batches) -> No
     save(trainer.state(step), checkpoint)
 
 
-def parse_options(
-    description: str, *, generative_steps: int = 4000, discriminative_steps: int = 7500, lr: float = 2e-3
-) -> argparse.Namespace:
-    """The command line of a training run."""
+def parse_options(description: str, **defaults: object) -> argparse.Namespace:
+    """The command line of a training run; `defaults` are of models other than the embedded one."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", required=True, help="folder of the run; an existing one is resumed")
-    parser.add_argument("--generative-steps", type=int, default=generative_steps)
-    parser.add_argument("--discriminative-steps", type=int, default=discriminative_steps)
+    parser.add_argument("--generative-steps", type=int, default=4000)
+    parser.add_argument("--discriminative-steps", type=int, default=7500)
     parser.add_argument("--discriminative", type=float, default=0.2, help="weight of the cross-entropy")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--patch", type=int, default=7)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=lr)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the model: a quarter faster, other last bits"
     )
     parser.add_argument("--checkpoint-every", type=float, default=120.0, help="seconds")
+    parser.add_argument("--log-every", type=int, default=200, help="steps")
+    parser.set_defaults(**defaults)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options
