@@ -12,7 +12,7 @@ STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
 
-test: $(VENV)/tested check-c check-cuda check-compilers lint
+test: $(VENV)/tested check-c check-cuda check-compilers lint docs
 	cd tests && ../$(PYTHON) -m pytest -q
 
 check-c:

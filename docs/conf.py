@@ -2,8 +2,15 @@
 
 import importlib
 import re
+import shutil
+from pathlib import Path
 
 import diffcls
+
+HERE = Path(__file__).parent
+shutil.copytree(
+    HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True
+)  # by a symlink, links among them break
 
 project = "diffcls"
 author = "the diffcls authors"

@@ -65,9 +65,14 @@ class DiffusionClassifier(nn.Module):
 
     Examples
     --------
+    >>> import torch
+    >>> from diffcls.models import demo_pictures
+    >>> pictures = list(demo_pictures.load()[0][:2])
     >>> model = diffcls.torch.DiffusionClassifier(n_samples=4)
     >>> x_start = model.encode(pictures).requires_grad_()
-    >>> F.cross_entropy(model(x_start), labels).backward()
+    >>> torch.nn.functional.cross_entropy(model(x_start), torch.tensor([0, 1])).backward()
+    >>> tuple(x_start.grad.shape)
+    (2, 1, 28, 28)
     """
 
     def __init__(
