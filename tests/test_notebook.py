@@ -13,7 +13,8 @@ nbformat = pytest.importorskip("nbformat")
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 NEEDS = {
-    "3-your-own-denoiser": ("torch", "jax"), "5-the-race": ("scipy",), "8-stable-diffusion-and-dit": ("torch", "diffusers"),
+    "3-your-own-denoiser": ("torch", "jax"), "4-text-and-composition": ("torch", "diffusers", "transformers"), "5-the-race": ("scipy",),
+    "7-in-a-training-loop": ("torch", "sklearn"), "8-stable-diffusion-and-dit": ("torch", "diffusers"),
 }  # fmt: skip
 """Beside what every notebook needs."""
 
