@@ -33,7 +33,7 @@ def collect() -> dict[str, Any]:
     import numpy as np
 
     from . import __version__, _core, cuda
-    from .models.registry import list_models, load
+    from .models.registry import digests
     from .threads import backend
 
     cpu = backend()
@@ -51,7 +51,7 @@ def collect() -> dict[str, Any]:
         "threads": cpu.n_threads,
         "blas": "none: diffcls has its own product",
         "cuda": cuda.why_not() or "available",
-        "models": {model["name"]: load(model["name"]).digest for model in list_models()},
+        "models": digests(),
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("DIFFCLS_")},
         "extras": {name: _version(name) for name in PACKAGES},
     }

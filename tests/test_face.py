@@ -259,6 +259,15 @@ def test_usage(capsys):
     assert caught.value.code == 0 and "--prompts" in capsys.readouterr().out
 
 
+def test_info_loads_no_model():
+    """A bug report is written where something is missing; PyTorch and diffusers may be that."""
+    told = "import sys, json; from diffcls.info import collect; print(json.dumps(collect()['models'])); "
+    loaded = "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)"
+    said = subprocess.run([sys.executable, "-c", told + loaded], check=True, capture_output=True, text=True).stdout
+    assert json.loads(said)["digits-and-clothes"] == diffcls.load().digest
+    assert json.loads(said)["shapes"]
+
+
 def test_models_and_info(capsys):
     assert cli.main(["models"]) == 0 and "digits-and-clothes" in capsys.readouterr().out
     assert cli.main(["models", "--json"]) == 0 and json.loads(capsys.readouterr().out)[0]["licence"]

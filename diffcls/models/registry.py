@@ -70,6 +70,18 @@ def _weights(path: Path) -> list[Path]:
     return sorted(folder.glob("*/*.safetensors")) if (folder / "model_index.json").exists() else []
 
 
+def digests() -> dict[str, str]:
+    """SHA-256 of each embedded model's files of weights, one after the other, by its name; nothing is loaded."""
+    found = {}
+    for path in (path for folder in folders() for path in sorted(folder.glob("*.json"))):
+        weights = hashlib.sha256()
+        for file in _weights(path):
+            weights.update(file.read_bytes())
+        if _weights(path):
+            found[str(_read(path)["name"])] = weights.hexdigest()
+    return found
+
+
 def _description(model: Any) -> Path | None:
     """Of an embedded model by its name; None: there is none of that name."""
     if not isinstance(model, (str, os.PathLike)):
