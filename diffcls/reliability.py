@@ -82,6 +82,10 @@ def reliability_curve(
     seed : int
         Of the resampling.
 
+    Returns
+    -------
+    ReliabilityCurve
+
     Raises
     ------
     ValueError

@@ -60,6 +60,11 @@ def replay(
     temperature : float, Calibration or None
         None: the table's own.
 
+    Returns
+    -------
+    Results
+        N pictures.
+
     Raises
     ------
     FingerprintMismatchError

@@ -189,7 +189,16 @@ _COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
 
 
 class Results(Sequence[Result]):
-    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first."""
+    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        One a picture, all of the same classes.
+    classes : (K,) sequence of str
+    stacked : mapping of name to array, or None
+        Attributes of all pictures at once, where they are at hand (a replay's); None: taken from `results`.
+    """
 
     def __init__(
         self, results: Sequence[Result], classes: Sequence[str], *, stacked: Mapping[str, Any] | None = None

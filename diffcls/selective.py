@@ -85,6 +85,10 @@ def risk_coverage_curve(
     seed : int
         Of the resampling.
 
+    Returns
+    -------
+    RiskCoverageCurve
+
     Raises
     ------
     ValueError

@@ -26,6 +26,11 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     missing_ok : bool
         Shards that are not done are no error: there is no table then.
 
+    Returns
+    -------
+    bool
+        The table is written; False: shards are not done, with `missing_ok`.
+
     Raises
     ------
     ValueError

@@ -87,6 +87,10 @@ def retrieve(
     **options
         Of `Classifier`.
 
+    Returns
+    -------
+    Retrieval
+
     Raises
     ------
     ValueError

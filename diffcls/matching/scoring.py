@@ -74,6 +74,10 @@ def score(
     **options
         Of `Classifier`: loss, weighting, seed, batch_size, ...
 
+    Returns
+    -------
+    Scores
+
     Raises
     ------
     ValueError, TypeError

@@ -101,6 +101,10 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
     **options
         Of a diffusers model, also an embedded one: see `diffcls.diffusers.load_diffusers`.
 
+    Returns
+    -------
+    Denoiser
+
     Raises
     ------
     ValueError
