@@ -80,6 +80,10 @@ def evaluate(
     **options
         Of `diffcls.evaluate`: audit, strict, retry_errors, columns, part_size, resume.
 
+    Returns
+    -------
+    Report
+
     Raises
     ------
     TypeError, ValueError, OSError
@@ -165,6 +169,11 @@ class BatchClassifier:
         Of `Classifier`; `model` may be a `Classifier` itself, or a callable that makes one.
     column : str
         With the images: arrays, pictures' files as bytes, or paths.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError, ImportError
+        As `Classifier`.
 
     Notes
     -----

@@ -58,8 +58,8 @@ def get_num_threads() -> int:
     Raises
     ------
     ValueError
-        On first use: the variable DIFFCLS_NUM_THREADS is no integer from 1 to 256, or DIFFCLS_SIMD names no instruction set of
-        this machine.
+        On first use: the variable DIFFCLS_NUM_THREADS is no integer from 1 to 256, or DIFFCLS_SIMD names no instruction
+        set of this machine.
     """
     return backend().n_threads
 

@@ -64,6 +64,10 @@ def load_dit(
     device, dtype
         Not with `native`.  None: a GPU where there is one; float32, as the paper ran it.
 
+    Returns
+    -------
+    Denoiser
+
     Raises
     ------
     ValueError

@@ -41,6 +41,15 @@ def folders() -> list[Path]:
 def list_models() -> list[dict[str, Any]]:
     """One dict a model: name, licence, classes, measured accuracy, parameters' file size; a text-to-image model has no
     classes, but words that its prompts are made of.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    ValueError
+        A model's description is malformed.
     """
     found = []
     for folder in folders():
