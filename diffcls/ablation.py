@@ -177,7 +177,9 @@ def ablate(
     FingerprintMismatchError
         A variant is of another model, schedule, set of classes or preparation.
     ValueError
-        A variant has another number of images; or as `diffcls.replay`.
+        A variant has another number of images, or other labels; the table has none; or as `diffcls.replay`.
+    TypeError
+        `table` is no `ErrorTable`.
     """
     truth, base = _truth(table, labels), replay(table)
     own = np.ones(len(table.schedule)) if table.weighting is None else table.weighting

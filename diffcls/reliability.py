@@ -89,7 +89,9 @@ def reliability_curve(
     Raises
     ------
     ValueError
-        Labels that do not go with the results, an impossible option.
+        Labels that do not go with the results, rows that are no probabilities, an impossible option.
+    TypeError
+        `results` is nothing of these.
     """
     confidence, right = answers(results, labels)
     return curve_of(

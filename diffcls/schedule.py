@@ -35,7 +35,10 @@ class Schedule:
     Raises
     ------
     ValueError
-        Not monotone, not finite, empty, or more than 2**20 rows.
+        Not monotone, not finite, empty, or more than 2**20 rows; rows that do not match; a discrete time that is no whole
+        number; no such prediction type.
+    TypeError
+        What is no array of numbers.
     """
 
     def __init__(

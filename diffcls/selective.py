@@ -92,7 +92,9 @@ def risk_coverage_curve(
     Raises
     ------
     ValueError
-        Labels or scores that do not go with the results.
+        Labels or scores that do not go with the results, rows that are no probabilities, an impossible option.
+    TypeError
+        `results` or `score` is nothing of these.
     """
     sure, right = answers(results, labels)
     if score is not None:

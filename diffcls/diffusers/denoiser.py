@@ -91,6 +91,10 @@ def load_diffusers(
         The model can not be had, contradicts itself, or can not classify.
     TypeError
         `model` is nothing of these.
+    RuntimeError
+        `device` is not here, or not where the pipeline is.
+    ImportError
+        diffusers is not installed, or what a LoRA needs.
     """
     chosen = _settings(settings)
     options = {

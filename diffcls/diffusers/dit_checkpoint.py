@@ -72,6 +72,8 @@ def load_dit(
     ------
     ValueError
         A pickle, another model's weights, or sizes that do not fit together.
+    ImportError
+        safetensors is not installed.
     """
     place = Path(path)
     if not place.is_dir():

@@ -95,6 +95,8 @@ def compare(
         in the other, or an impossible option.
     TypeError
         `first` or `second` is no `Report`.
+    ImportError
+        pyarrow is not installed.
     """
     arguments.instance("first", first, Report)
     arguments.instance("second", second, Report)

@@ -37,6 +37,8 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
         `out` holds no results, shards are not done, or were made from data sets of different sizes, or are damaged.
     OSError
         `out` can not be written.
+    ImportError
+        pyarrow is not installed.
     """
     out = Path(out)
     run = load_run(out)

@@ -94,7 +94,9 @@ def retrieve(
     Raises
     ------
     ValueError
-        Unknown direction, targets that are no images, or images that can not be compared.
+        Unknown direction, targets that are no images, or images that can not be compared; or as `diffcls.classify`.
+    TypeError, RuntimeError, ArithmeticError, ImportError
+        As `diffcls.classify`.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"direction is {direction!r}, must be 'text' or 'image'")

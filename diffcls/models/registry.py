@@ -118,6 +118,10 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
     ------
     ValueError
         No such model, one that can not classify (the sentence says why), or an option that is not its.
+    TypeError
+        `model` is nothing of these.
+    RuntimeError, ImportError
+        Of a diffusers model, as `diffcls.diffusers.load_diffusers`.
     """
     if isinstance(model, Denoiser):
         _refuse_options(options, "a Denoiser is ready")
