@@ -88,6 +88,8 @@ def evaluate(
     ------
     TypeError, ValueError, OSError
         As `diffcls.evaluate` does; what a worker raised arrives here.
+    ImportError
+        pyarrow is not installed.
     """
     if not isinstance(classifier, Classifier) and not callable(classifier):
         raise DTypeError(

@@ -166,6 +166,8 @@ class DiffusersDenoiser(Denoiser):
     ------
     RuntimeError
         The pipeline's modules are on several devices, and nothing brings them together.
+    ValueError, TypeError
+        As `Denoiser`.
     """
 
     def __init__(self, adapter: Adapter, name: str | None = None) -> None:

@@ -71,7 +71,9 @@ def load_dit(
     Raises
     ------
     ValueError
-        A pickle, another model's weights, or sizes that do not fit together.
+        A pickle, another model's weights, or sizes that do not fit together; `device` or `dtype` with `native`.
+    TypeError
+        `dtype` is no floating type.
     ImportError
         safetensors is not installed.
     """
