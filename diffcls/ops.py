@@ -193,7 +193,7 @@ def eps_error(
     Raises
     ------
     ValueError
-        Shapes that do not go together, no such loss, or a delta that is not positive and finite.
+        Shapes that do not go together, no such loss, or a delta of Huber's that is not positive and finite.
     TypeError
         What is no array of real numbers, or requires gradients.
     RuntimeError

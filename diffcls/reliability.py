@@ -91,7 +91,7 @@ def reliability_curve(
     ValueError
         Labels that do not go with the results, rows that are no probabilities, an impossible option.
     TypeError
-        `results` is nothing of these.
+        An array that is not of numbers.
     """
     confidence, right = answers(results, labels)
     return curve_of(

@@ -94,7 +94,7 @@ def risk_coverage_curve(
     ValueError
         Labels or scores that do not go with the results, rows that are no probabilities, an impossible option.
     TypeError
-        `results` or `score` is nothing of these.
+        An array that is not of numbers.
     """
     sure, right = answers(results, labels)
     if score is not None:

@@ -174,7 +174,7 @@ def fit_temperature(results: Any, labels: ArrayLike, *, bias: bool = False) -> C
         No temperature has the greatest likelihood: every picture is answered rightly (a smaller one is always likelier), or
         the losses say nothing about the labels.  Labels that do not go with the results.
     TypeError
-        `results` is nothing of these.
+        An array that is not of numbers.
     MissingExtraError
         Without SciPy.
     """
