@@ -84,7 +84,8 @@ A picture's true caption against one false caption, both things of the named kin
 ## Beside a contrastive model
 
 `python -m diffcls.models.train_shapes_baseline`: a CLIP of as many parameters on the same stream of pictures and captions;
-"swapped negatives" sees each caption's swap as a negative too, as the second phase above does.
+"swapped negatives" sees each caption's swap as a negative too, as the second phase above does. It was shown fewer pictures than
+the model (its last line says how many); how far as many would take it was not tried.
 
 {baselines(measured)}
 
