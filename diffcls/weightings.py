@@ -100,16 +100,13 @@ def equivalent(schedule: Schedule, prediction_type: PredictionType, to: str) -> 
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
     to : {"epsilon", "v_prediction", "sample", "flow_prediction"}
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -128,15 +125,12 @@ def snr(schedule: Schedule, prediction_type: PredictionType) -> Floats:
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -151,17 +145,14 @@ def min_snr(schedule: Schedule, prediction_type: PredictionType, *, gamma: float
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
     gamma : float
         Positive.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -182,15 +173,12 @@ def truncated_snr(schedule: Schedule, prediction_type: PredictionType) -> Floats
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -213,10 +201,8 @@ def edm(
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
     mean, spread : float
         Of ln(s), s = sigma / alpha.
     sigma_data : float or None
@@ -225,7 +211,6 @@ def edm(
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -251,17 +236,14 @@ def logit_normal(
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
     mean, spread : float
         Of the logit, ln(sigma / alpha).
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -282,17 +264,14 @@ def clark_jaini(schedule: Schedule, prediction_type: PredictionType, *, rate: fl
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
     rate : float
         The paper's is 7.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -317,15 +296,12 @@ def likelihood(schedule: Schedule, prediction_type: PredictionType) -> Floats:
 
     Parameters
     ----------
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
@@ -407,15 +383,12 @@ def named(name: str, schedule: Schedule, prediction_type: PredictionType) -> Flo
     ----------
     name : str
         One of `names`.
-    schedule : Schedule
-        T rows.
-    prediction_type : str or (p, q)
-        The model's own, as `Schedule.target` takes it.
+    schedule, prediction_type
+        As for `uniform`.
 
     Returns
     -------
     (T,) float64
-        Weights on the model's own squared errors, not negative.
 
     Raises
     ------
