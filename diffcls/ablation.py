@@ -96,7 +96,27 @@ def each_policy(
     labels: ArrayLike | None = None,
     weighting: Any = None,
 ) -> Iterator[tuple[str, Row | InputError]]:
-    """(name, row) of each policy as in `sweep`; in place of the row what is wrong with a policy that the table can not give."""
+    """(name, row) of each policy as in `sweep`; in place of the row what is wrong with a policy that the table can not give.
+
+    Parameters
+    ----------
+    table, policies, labels, weighting
+        As for `sweep`.
+
+    Yields
+    ------
+    name : str
+        Key of `policies`.
+    row : dict or InputError
+        As in `sweep`, or what `diffcls.replay` raised for this policy.
+
+    Raises
+    ------
+    ValueError
+        The table has no image, `labels` do not go with it, or `weighting` does not.
+    TypeError
+        `table` is no `ErrorTable`, or `policies` no mapping.
+    """
     arguments.instance("policies", policies, Mapping)
     truth = _truth(table, labels)
     full = replay(table, weighting=weighting)
@@ -157,7 +177,9 @@ def ablate(
     FingerprintMismatchError
         A variant is of another model, schedule, set of classes or preparation.
     ValueError
-        A variant has another number of images; or as `diffcls.replay`.
+        A variant has another number of images, or other labels; the table has none; or as `diffcls.replay`.
+    TypeError
+        `table` is no `ErrorTable`.
     """
     truth, base = _truth(table, labels), replay(table)
     own = np.ones(len(table.schedule)) if table.weighting is None else table.weighting

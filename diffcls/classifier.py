@@ -120,6 +120,20 @@ def classify(
     -------
     Result or Results
         One for one picture, a sequence for several.
+
+    Raises
+    ------
+    ValueError
+        An impossible option, a prompt that names no class of the model or several, a picture that can not be read or has
+        another shape than the model takes, or a calibration, weighting or profile fitted under other settings.
+    TypeError
+        An argument of the wrong type.
+    RuntimeError
+        The denoiser broke its contract, or a device is not the model's.
+    ArithmeticError
+        The denoiser predicted NaN or infinity.
+    ImportError
+        A package that an extra brings is not installed.
     """
     classifier = Classifier(
         model,
@@ -146,7 +160,17 @@ def classify(
 class Classifier:
     """`classify` with everything but the picture settled: prompts resolved, trials made.  May be shared by threads.
 
-    The options are those of `classify`.
+    Parameters
+    ----------
+    model, prompts, policy, templates, pool, loss, weighting, priors, temperature, noise, seed, batch_size, device, dtype
+        As for `classify`.
+    progress, keep_errors, shortlist
+        As for `classify`.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError, ImportError
+        As `classify`, for all but the pictures.
     """
 
     def __init__(

@@ -22,12 +22,22 @@ DLPACK_CUDA = 2
 
 
 def is_available() -> bool:
-    """Whether this build of diffcls has its CUDA module and that module finds a device."""
+    """Whether this build of diffcls has its CUDA module and that module finds a device.
+
+    Returns
+    -------
+    bool
+    """
     return why_not() is None
 
 
 def why_not() -> str | None:
-    """Why CUDA can not be used, in a sentence; None when it can."""
+    """Why CUDA can not be used, in a sentence; None when it can.
+
+    Returns
+    -------
+    str or None
+    """
     try:
         from . import _cuda
     except ImportError as error:

@@ -134,7 +134,21 @@ class Denoiser:
         return "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
 
     def with_prompts(self, prompts: Sequence[str]) -> Denoiser:
-        """A text-to-image model with `prompts` as its classes, each encoded once; it shares all else with this one."""
+        """A text-to-image model with `prompts` as its classes, each encoded once; it shares all else with this one.
+
+        Parameters
+        ----------
+        prompts : sequence of str
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        ValueError
+            The model has classes of its own, or `encode_prompts` gave another number of conditions.
+        """
         if self.encode_prompts is None:
             raise InputError(f"{self.name} has classes of its own and takes no prompts")
         copy = self._copy()
@@ -147,7 +161,17 @@ class Denoiser:
         return copy
 
     def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
-        """A copy whose `predict` is given tensors of this device and dtype; None: as before."""
+        """A copy whose `predict` is given tensors of this device and dtype.
+
+        Parameters
+        ----------
+        device, dtype
+            As of the constructor; None: as before.
+
+        Returns
+        -------
+        Denoiser
+        """
         copy = self._copy()
         copy.device = self.device if device is None else device
         copy.dtype = self.dtype if dtype is None else dtype

@@ -124,6 +124,8 @@ def error_map(classifier: Classifier, image: Any, a: str | int, b: str | int, *,
         `classifier` is no `Classifier`.
     ArithmeticError
         The denoiser predicted NaN or infinity.
+    RuntimeError
+        A tensor is not on the CPU.
     """
     from .classifier import Classifier
 

@@ -37,6 +37,12 @@ class DenoiserError(DiffclsError, RuntimeError):
 class NonFiniteError(DiffclsError, ArithmeticError):
     """The denoiser predicted NaN or infinity.
 
+    Parameters
+    ----------
+    message : str
+    class_index, timestep, noise_index : int
+        Kept as attributes; -1: not known.
+
     Attributes
     ----------
     class_index, timestep, noise_index : int

@@ -53,6 +53,13 @@ class Weighting:
         Of the errors that it was fitted to and weighs: other ones need another weighting.
     run : dict
         How it was fitted: images, labels or none, and with labels the best candidate and the default's share of the mean.
+
+    Raises
+    ------
+    ValueError
+        `weights` is not (T,), or not finite, negative somewhere or zero everywhere.
+    TypeError
+        `weights` is no array of numbers.
     """
 
     weights: Floats

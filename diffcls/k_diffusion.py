@@ -51,6 +51,11 @@ def k_denoiser(
     n_classes, conditions, class_names, encode, device, dtype, name
         Of the `Denoiser`.
 
+    Returns
+    -------
+    Denoiser
+        Predicts eps, ``(x - model(x, sigma)) / sigma``.
+
     Raises
     ------
     ValueError

@@ -57,6 +57,15 @@ def normal(
     Returns
     -------
     ndarray or `out`
+
+    Raises
+    ------
+    ValueError
+        A seed, index or timestep out of its range, or `out` has another shape or is read-only.
+    TypeError
+        `dtype` is none of the two, or `out` is no array of floating point.
+    RuntimeError
+        `device` can not be used here, or a stream was given for the CPU.
     """
     from . import device_ops
 
@@ -100,12 +109,27 @@ def add_noise(
     x_start : (B, *shape) array
     alpha, sigma : float or (B,)
     eps : (B, *shape) array or None
-    seed : int; index, timestep : int or (B,)
-        Needed when eps is None.
+    seed : int or None
+        0 to 2**64 - 1.  Needed when eps is None, as the next two.
+    index, timestep : int, (B,) array of int, or None
+        0 to 2**32 - 1.
+    out : (B, *shape) array or None
+        Written to and returned.
+    stream : stream of PyTorch or CuPy, DLPack's number of one, or None
+        Of a CUDA device; the CPU has none.
 
     Returns
     -------
     (B, *shape) float32, in x_start's framework
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not go together, a key out of its range, or no eps and no key.
+    TypeError
+        What is no array of real numbers, or requires gradients.
+    RuntimeError
+        A tensor is on a device that can not be used here, or a stream was given for the CPU.
     """
     where = cuda.device_of(x_start)
     if where is not None:
@@ -153,12 +177,27 @@ def eps_error(
     target : (B, *shape) array
     loss : "l2", "l1" or "huber"
         rho: d**2, abs(d), or Huber's with `delta`.
+    delta : float
+        Where Huber's loss goes from d**2 / 2 to delta (abs(d) - delta / 2).
     weight : float, (B,) or None
         Factor of each row.
+    out : (B,) array or None
+        Written to and returned.
+    stream : stream of PyTorch or CuPy, DLPack's number of one, or None
+        Of a CUDA device; the CPU has none.
 
     Returns
     -------
     (B,) float64, in the prediction's framework
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not go together, no such loss, or a delta of Huber's that is not positive and finite.
+    TypeError
+        What is no array of real numbers, or requires gradients.
+    RuntimeError
+        A tensor is on a device that can not be used here, or a stream was given for the CPU.
     """
     where = cuda.device_of(prediction)
     if where is not None:
@@ -190,9 +229,29 @@ def target(
     *,
     out: Any = None,
 ) -> Any:
-    """What a model of this prediction type should predict: ``p * x_start + q * eps``, (B, *shape) float32.
+    """What a model of this prediction type should predict: ``p * x_start + q * eps``.
 
-    `prediction_type` is "epsilon", "v_prediction", "sample" or "flow_prediction" (csrc/method/schedule.h).
+    Parameters
+    ----------
+    x_start, eps : (B, *shape) array
+    alpha, sigma : float or (B,)
+    prediction_type : {"epsilon", "v_prediction", "sample", "flow_prediction"}
+        csrc/method/schedule.h has p and q of each.
+    out : (B, *shape) array or None
+        Written to and returned.
+
+    Returns
+    -------
+    (B, *shape) float32, in x_start's framework
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not go together, or no such prediction type ("edm" needs a `Schedule`).
+    TypeError
+        What is no array of real numbers, or requires gradients.
+    RuntimeError
+        A tensor is on a device that can not be used here.
     """
     n = len(x_start if cuda.device_of(x_start) is not None else _rows(x_start, "x_start"))
     if prediction_type == "edm":

@@ -133,6 +133,11 @@ class Race:
     min_gap : float
         Losses that differ by less count as equal, in units of the weighted loss: near ties end early, and the winner's
         loss may be that much above the smallest.
+
+    Raises
+    ------
+    ValueError
+        An impossible value, a pool beside a list of timesteps, or caps with ``guarantee="anytime"``.
     """
 
     risk: float = 0.02
@@ -227,6 +232,15 @@ def quick(**options: Any) -> Race:
     ----------
     **options
         Of `Race`.
+
+    Returns
+    -------
+    Race
+
+    Raises
+    ------
+    ValueError
+        As `Race`.
     """
     return Race(**{"n_min": 2, "n_winner": 8, "prior_weight": 16.0, **options})
 
@@ -239,6 +253,11 @@ class Fixed:
     ----------
     n_samples : int
         Trials, spread evenly over the schedule (under the weighting).
+
+    Raises
+    ------
+    ValueError
+        `n_samples` is no integer of 1 or more.
     """
 
     n_samples: int
@@ -264,6 +283,11 @@ class Staged:
         True: stages read prefixes of one low-discrepancy sequence, so counts are what they say.  False: the published
         code's grids, in its order.  They do not nest, so a stage evaluates more than ``n_samples`` says; where a count
         does not divide the largest, or the largest does not divide the schedule, the noisy end is left out.
+
+    Raises
+    ------
+    ValueError
+        Not integers of 1 or more, not as many of one as of the other, or ``n_samples`` does not rise.
 
     Notes
     -----
@@ -385,6 +409,15 @@ def paper(name: str) -> Staged:
     """The paper's policy for a data set, on the published grids; "dit": every class at timesteps 2, 6, ..., 998.
 
     Templates, loss and the other facts of the setting: `diffcls.protocol`.
+
+    Parameters
+    ----------
+    name : str
+        "cifar10", "stl10", "pets", "aircraft", "food", "flowers", "objectnet", "imagenet" or "dit".
+
+    Returns
+    -------
+    Staged
 
     Raises
     ------

@@ -44,6 +44,13 @@ class Profile:
         Name of the model it was measured on.
     run : dict
         Pictures, evaluations, seed, loss: how it was measured.
+
+    Raises
+    ------
+    ValueError
+        `spread` is not (T,), or not finite, negative somewhere or zero everywhere.
+    TypeError
+        `spread` is no array of numbers.
     """
 
     spread: Floats

@@ -101,8 +101,17 @@ class PublishedProtocol:
 
 
 def protocol(name: str) -> PublishedProtocol:
-    """The paper's row for a data set: "cifar10", "stl10", "pets", "flowers", "food", "aircraft", "objectnet", "imagenet"
-    with Stable Diffusion 2.0, "dit" for ImageNet with DiT-XL/2.
+    """The paper's row for a data set (Li et al., ICCV 2023).
+
+    Parameters
+    ----------
+    name : str
+        "cifar10", "stl10", "pets", "flowers", "food", "aircraft", "objectnet", "imagenet" with Stable Diffusion 2.0, "dit" for
+        ImageNet with DiT-XL/2.
+
+    Returns
+    -------
+    PublishedProtocol
 
     Raises
     ------

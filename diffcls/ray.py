@@ -80,10 +80,16 @@ def evaluate(
     **options
         Of `diffcls.evaluate`: audit, strict, retry_errors, columns, part_size, resume.
 
+    Returns
+    -------
+    Report
+
     Raises
     ------
     TypeError, ValueError, OSError
         As `diffcls.evaluate` does; what a worker raised arrives here.
+    ImportError
+        pyarrow is not installed.
     """
     if not isinstance(classifier, Classifier) and not callable(classifier):
         raise DTypeError(
@@ -165,6 +171,11 @@ class BatchClassifier:
         Of `Classifier`; `model` may be a `Classifier` itself, or a callable that makes one.
     column : str
         With the images: arrays, pictures' files as bytes, or paths.
+
+    Raises
+    ------
+    ValueError, TypeError, RuntimeError, ImportError
+        As `Classifier`.
 
     Notes
     -----

@@ -82,10 +82,16 @@ def reliability_curve(
     seed : int
         Of the resampling.
 
+    Returns
+    -------
+    ReliabilityCurve
+
     Raises
     ------
     ValueError
-        Labels that do not go with the results, an impossible option.
+        Labels that do not go with the results, rows that are no probabilities, an impossible option.
+    TypeError
+        An array that is not of numbers.
     """
     confidence, right = answers(results, labels)
     return curve_of(

@@ -60,10 +60,17 @@ def replay(
     temperature : float, Calibration or None
         None: the table's own.
 
+    Returns
+    -------
+    Results
+        N pictures.
+
     Raises
     ------
     FingerprintMismatchError
-        The calibration was fitted under other settings.
+        The calibration, weighting or profile was fitted under other settings.
+    TypeError
+        `table` is no `ErrorTable`, or another argument of the wrong type.
     ValueError
         The policy makes a trial, or the weighting needs a timestep, that the table does not have; or an error that the
         race needs is not finite.

@@ -189,7 +189,32 @@ _COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
 
 
 class Results(Sequence[Result]):
-    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first."""
+    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        One a picture, all of the same classes.
+    classes : (K,) sequence of str
+    stacked : mapping of name to array, or None
+        Attributes of all pictures at once, where they are at hand (a replay's); None: taken from `results`.
+
+    Attributes
+    ----------
+    classes : list of str, (K,)
+    label : (N,) list of str
+    index : (N,) int64
+    losses, stderr, excess, probabilities : (N, K) float64
+    n_trials, alive : (N, K) int64, bool
+    n_evals : (N,) int64
+    p_disagree : (N,) float64
+    status, trace, errors, unlike_training, warnings : (N,) list
+        Of what a `Result` has.
+    calibrated : bool
+        All of them are; False of none.
+    run : dict
+        The first picture's.
+    """
 
     def __init__(
         self, results: Sequence[Result], classes: Sequence[str], *, stacked: Mapping[str, Any] | None = None

@@ -35,7 +35,10 @@ class Schedule:
     Raises
     ------
     ValueError
-        Not monotone, not finite, empty, or more than 2**20 rows.
+        Not monotone, not finite, empty, or more than 2**20 rows; rows that do not match; a discrete time that is no whole
+        number; no such prediction type.
+    TypeError
+        What is no array of numbers.
     """
 
     def __init__(
@@ -76,33 +79,143 @@ class Schedule:
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: ArrayLike) -> Schedule:
-        """``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, time 0 to T - 1 (Ho et al., 2020)."""
+        """``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``, time 0 to T - 1 (Ho et al., 2020).
+
+        Parameters
+        ----------
+        alphas_cumprod : (T,) array_like
+            abar: from 0 to 1, falling.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            Not of this kind.
+        TypeError
+            What is no array of numbers.
+        """
         alpha, sigma = _core.schedule_from_alphas_cumprod(_column(alphas_cumprod, "alphas_cumprod"))
         return cls(alpha, sigma, np.arange(len(alpha)))
 
     @classmethod
     def linear(cls, n: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
-        """Betas linear in t (DDPM, DiT)."""
+        """Betas linear in t (Ho et al., 2020; DiT, Peebles and Xie, 2023).
+
+        Parameters
+        ----------
+        n : int
+            Timesteps, 1 to 2**20.
+        beta_start, beta_end : float
+            Of the first and the last timestep.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
+        TypeError
+            `n` is no integer.
+        """
         return cls._discrete(_core.schedule_linear(_count(n), beta_start, beta_end))
 
     @classmethod
     def scaled_linear(cls, n: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
-        """Square roots of betas linear in t (Stable Diffusion)."""
+        """Square roots of betas linear in t (Stable Diffusion; Rombach et al., 2022).
+
+        Parameters
+        ----------
+        n : int
+            Timesteps, 1 to 2**20.
+        beta_start, beta_end : float
+            Of the first and the last timestep.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
+        TypeError
+            `n` is no integer.
+        """
         return cls._discrete(_core.schedule_scaled_linear(_count(n), beta_start, beta_end))
 
     @classmethod
     def squaredcos_cap_v2(cls, n: int = 1000) -> Schedule:
-        """Cosine schedule (Nichol and Dhariwal, 2021, eq. 17), betas capped at 0.999."""
+        """Cosine schedule (Nichol and Dhariwal, 2021, eq. 17), betas capped at 0.999.
+
+        Parameters
+        ----------
+        n : int
+            Timesteps, 1 to 2**20.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
+        TypeError
+            `n` is no integer.
+        """
         return cls._discrete(_core.schedule_squaredcos(_count(n)))
 
     @classmethod
     def flow(cls, n: int = 1000, shift: float = 1.0) -> Schedule:
-        """Rectified flow: ``alpha = 1 - s``, ``sigma = s``, time ``n * s`` with s shifted (Esser et al., 2024, eq. 23)."""
+        """Rectified flow: ``alpha = 1 - s``, ``sigma = s``, time ``n * s`` with s shifted (Esser et al., 2024, eq. 23).
+
+        Parameters
+        ----------
+        n : int
+            Timesteps, 1 to 2**20.
+        shift : float
+            s = shift u / (1 + (shift - 1) u) of u = 1 / n, 2 / n, ..., 1.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
+        TypeError
+            `n` is no integer.
+        """
         return cls(*_core.schedule_flow(_count(n), shift), discrete=False)
 
     @classmethod
     def edm(cls, sigmas: ArrayLike, sigma_data: float = 0.5) -> Schedule:
-        """EDM (Karras et al., 2022): x_t is the preconditioned input ``c_in (x_start + s eps)``, time ``log(s) / 4``."""
+        """EDM (Karras et al., 2022): x_t is the preconditioned input ``c_in (x_start + s eps)``, time ``log(s) / 4``.
+
+        Parameters
+        ----------
+        sigmas : (T,) array_like
+            Noise levels s, rising.
+        sigma_data : float
+            Standard deviation of x_start's elements.
+
+        Returns
+        -------
+        Schedule
+
+        Raises
+        ------
+        ValueError
+            Levels that are not positive or do not rise.
+        TypeError
+            What is no array of numbers.
+        """
         coefficients = _core.schedule_edm(_column(sigmas, "sigmas"), sigma_data)
         return cls(*coefficients, discrete=False, sigma_data=sigma_data)
 
@@ -147,7 +260,24 @@ class Schedule:
         return cls(alpha, sigma, np.arange(len(alpha)))
 
     def target(self, prediction_type: PredictionType) -> tuple[Floats, Floats]:
-        """(p, q), each (T,): the model predicts ``p * x_start + q * eps``."""
+        """(p, q), each (T,): the model predicts ``p * x_start + q * eps``.
+
+        Parameters
+        ----------
+        prediction_type : str or (p, q)
+            "epsilon": (0, 1); "v_prediction": (-sigma, alpha) (Salimans and Ho, 2022); "sample": (1, 0); "flow_prediction":
+            (-1, 1) (Lipman et al., 2023); "edm": the raw network output (Karras et al., 2022, eq. 7 and 8).  Or p and q
+            themselves, numbers or (T,) arrays.
+
+        Returns
+        -------
+        (p, q) : pair of (T,) float64
+
+        Raises
+        ------
+        ValueError
+            No such type, p or q is not finite, or "edm" without `sigma_data`.
+        """
         if isinstance(prediction_type, str):
             return _core.schedule_target(self.alpha, self.sigma, prediction_type, self.sigma_data or 0.0)
         if not isinstance(prediction_type, Sequence) or len(prediction_type) != 2:

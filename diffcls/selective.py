@@ -85,10 +85,16 @@ def risk_coverage_curve(
     seed : int
         Of the resampling.
 
+    Returns
+    -------
+    RiskCoverageCurve
+
     Raises
     ------
     ValueError
-        Labels or scores that do not go with the results.
+        Labels or scores that do not go with the results, rows that are no probabilities, an impossible option.
+    TypeError
+        An array that is not of numbers.
     """
     sure, right = answers(results, labels)
     if score is not None:

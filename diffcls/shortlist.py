@@ -37,6 +37,13 @@ class Shortlist:
         Classes that are kept; ties go to the lowest index.
     n_images, n_missed : int or None
         What `measure` counted.
+
+    Raises
+    ------
+    ValueError
+        `k` is no integer of 1 or more.
+    TypeError
+        `scorer` is not callable.
     """
 
     scorer: Any

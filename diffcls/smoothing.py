@@ -86,6 +86,10 @@ def certify(
     ------
     ValueError
         An argument is impossible, or `classify` gives something else than one class number a row.
+    TypeError
+        `x_start` is no array, or `seed` no integer.
+    RuntimeError
+        A tensor is not on the CPU.
     """
     x = np.asarray(ops._to_numpy(x_start, "x_start"), np.float32)
     sigma = arguments.number("sigma", sigma, "a number above 0", lambda value: 0.0 < value < float("inf"))

@@ -57,6 +57,11 @@ class ErrorTable:
         True class of each image, where it is known.
     profile : Profile or None
         The model's own, for ``Race(timesteps="calibrated")``.
+
+    Raises
+    ------
+    ValueError
+        An array's shape does not go with the others, a trial is outside the schedule, or a label is no class.
     """
 
     errors: Floats

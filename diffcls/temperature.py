@@ -173,6 +173,8 @@ def fit_temperature(results: Any, labels: ArrayLike, *, bias: bool = False) -> C
     ValueError
         No temperature has the greatest likelihood: every picture is answered rightly (a smaller one is always likelier), or
         the losses say nothing about the labels.  Labels that do not go with the results.
+    TypeError
+        An array that is not of numbers.
     MissingExtraError
         Without SciPy.
     """

@@ -32,10 +32,15 @@ def backend() -> _core.Cpu:
 def set_num_threads(n: int) -> None:
     """Use `n` threads, the caller's included, for calls that begin from now on.  Numbers never depend on it.
 
+    Parameters
+    ----------
+    n : int
+        1 to 256.
+
     Raises
     ------
     ValueError
-        `n` is not between 1 and 256.
+        `n` is not between 1 and 256, or the variable DIFFCLS_SIMD names no instruction set of this machine.
     """
     global _current
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 256:
@@ -44,7 +49,18 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Threads that calls use, the caller's included."""
+    """Threads that calls use, the caller's included.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        On first use: the variable DIFFCLS_NUM_THREADS is no integer from 1 to 256, or DIFFCLS_SIMD names no instruction
+        set of this machine.
+    """
     return backend().n_threads
 
 

@@ -69,16 +69,49 @@ Floats = NDArray[np.float64]
 
 
 def uniform(schedule: Schedule, prediction_type: PredictionType) -> Floats:
-    """1 on the model's own error: the published classifier (Li et al., 2023) when that is eps."""
+    """1 on the model's own error: the published classifier (Li et al., 2023) when that is eps.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        T rows.
+    prediction_type : str or (p, q)
+        The model's own, as `Schedule.target` takes it.
+
+    Returns
+    -------
+    (T,) float64
+        Weights on the model's own squared errors, not negative.
+
+    Raises
+    ------
+    ValueError
+        No such prediction type.
+    """
     schedule.target(prediction_type)
     return np.ones(len(schedule))
 
 
 def equivalent(schedule: Schedule, prediction_type: PredictionType, to: str) -> Floats:
-    """As if the model predicted `to` and were weighted uniformly: "epsilon", "v_prediction", "sample", "flow_prediction".
+    """As if the model predicted `to` and were weighted uniformly.
 
     A noise level has one of these errors, however x_t is scaled: v is that of the variance-preserving form
     (Salimans and Ho, 2022, appendix D), the flow's that of ``(1 - s) x_start + s eps`` (Esser et al., 2024).
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+    to : {"epsilon", "v_prediction", "sample", "flow_prediction"}
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such `to` or prediction type, or the weight is infinite at a row of this schedule.
     """
     a, s = schedule.alpha, schedule.sigma
     on_u = {"epsilon": a**2, "v_prediction": a**2 + s**2, "sample": s**2, "flow_prediction": (a + s) ** 2}
@@ -88,12 +121,46 @@ def equivalent(schedule: Schedule, prediction_type: PredictionType, to: str) -> 
 
 
 def snr(schedule: Schedule, prediction_type: PredictionType) -> Floats:
-    """SNR on the error of x_start (Hang et al., 2023), which is 1 on the error of eps (Ho et al., 2020)."""
+    """SNR on the error of x_start (Hang et al., 2023), which is 1 on the error of eps (Ho et al., 2020).
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, or the weight is infinite at a row of this schedule.
+    """
     return _own(schedule.alpha**2, schedule, prediction_type, "snr")
 
 
 def min_snr(schedule: Schedule, prediction_type: PredictionType, *, gamma: float = 5.0) -> Floats:
-    """min(SNR, gamma) on the error of x_start (Hang et al., 2023): min(1, gamma / SNR) on that of eps."""
+    """min(SNR, gamma) on the error of x_start (Hang et al., 2023): min(1, gamma / SNR) on that of eps.
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+    gamma : float
+        Positive.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, gamma is not positive, or the weight is infinite at a row of this schedule.
+    TypeError
+        gamma is no number.
+    """
     _positive("gamma", gamma)
     on_u = np.minimum(schedule.alpha**2, gamma * schedule.sigma**2)
     return _own(on_u, schedule, prediction_type, "min_snr")
@@ -103,6 +170,20 @@ def truncated_snr(schedule: Schedule, prediction_type: PredictionType) -> Floats
     """max(SNR, 1) on the error of x_start (Salimans and Ho, 2022, section 4): the larger of the errors of x_start and eps.
 
     Infinite on an eps-prediction where alpha is zero, hence refused there.
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, or the weight is infinite at a row of this schedule.
     """
     return _own(np.maximum(schedule.alpha, schedule.sigma) ** 2, schedule, prediction_type, "truncated_snr")
 
@@ -120,10 +201,24 @@ def edm(
 
     Parameters
     ----------
+    schedule, prediction_type
+        As for `uniform`.
     mean, spread : float
         Of ln(s), s = sigma / alpha.
     sigma_data : float or None
         Standard deviation of x_start's elements.  None: the schedule's, else 0.5.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, `spread` or `sigma_data` is not positive, fewer than two rows with noise and picture, or
+        the weight is infinite at a row.
+    TypeError
+        `spread` or `sigma_data` is no number.
     """
     _positive("spread", spread)
     sd = schedule.sigma_data or 0.5 if sigma_data is None else _positive("sigma_data", sigma_data)
@@ -138,6 +233,25 @@ def logit_normal(
     """Stable Diffusion 3's training loss (Esser et al., 2024, section 3.1): the flow's error, with the logit of its time normal.
 
     The flow's time of a row is sigma / (alpha + sigma), and its logit is ln(sigma / alpha); any schedule has it.
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+    mean, spread : float
+        Of the logit, ln(sigma / alpha).
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, `spread` is not positive, fewer than two rows with noise and picture, or the weight is infinite
+        at a row.
+    TypeError
+        `spread` is no number.
     """
     _positive("spread", spread)
     level, width = _trapezoid(_log_ratio(schedule))
@@ -146,7 +260,24 @@ def logit_normal(
 
 
 def clark_jaini(schedule: Schedule, prediction_type: PredictionType, *, rate: float = 7.0) -> Floats:
-    """exp(-7 t) on the error of x_start, t from 0 to 1 along the schedule's rows (Clark and Jaini, 2023, section 3)."""
+    """exp(-rate t) on the error of x_start, t from 0 to 1 along the schedule's rows (Clark and Jaini, 2023, section 3).
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+    rate : float
+        The paper's is 7.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, or the weight is infinite at a row of this schedule.
+    """
     t = np.arange(len(schedule)) / max(1, len(schedule) - 1)
     return _own(np.exp(-rate * t) * schedule.sigma**2, schedule, prediction_type, "clark_jaini")
 
@@ -162,6 +293,20 @@ def likelihood(schedule: Schedule, prediction_type: PredictionType) -> Floats:
     for every single x (Kong et al., 2023; the continuous-time bound of Kingma et al., 2021).  On the rows of a
     schedule the integral is the trapezoidal sum; what lies beyond its first and last row is lost, which is little when
     classes can not be told apart there.  Rows without noise, or with nothing else, have weight zero.
+
+    Parameters
+    ----------
+    schedule, prediction_type
+        As for `uniform`.
+
+    Returns
+    -------
+    (T,) float64
+
+    Raises
+    ------
+    ValueError
+        No such prediction type, fewer than two rows with noise and picture, or the weight is infinite at a row.
     """
     _, width = _trapezoid(2.0 * _log_ratio(schedule))
     return _own(schedule.alpha**2 * width, schedule, prediction_type, "likelihood")
@@ -173,6 +318,20 @@ def likelihood_temperature(denoiser: Denoiser) -> float:
     ``softmax(log prior - excess / temperature)`` is then the posterior, for a perfect denoiser.  With d elements and own
     weights w, ``ln p(x | a) - ln p(x | b) = d / 2 sum_t w(t) (e_b(t) - e_a(t))`` and the loss is the *weighted mean*, so
     temperature = 2 / (d sum_t w(t)).
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+
+    Returns
+    -------
+    float
+        In the unit of the weighted mean loss.
+
+    Raises
+    ------
+    ValueError
+        As `likelihood`, of the denoiser's schedule.
 
     Examples
     --------
@@ -208,12 +367,28 @@ _NAMED: dict[str, Callable[[Schedule, PredictionType], Floats]] = {
 
 
 def names() -> list[str]:
-    """What `weighting=` takes by name."""
+    """What `weighting=` takes by name.
+
+    Returns
+    -------
+    list of str
+    """
     return list(_NAMED)
 
 
 def named(name: str, schedule: Schedule, prediction_type: PredictionType) -> Floats:
-    """(T,) weights on the model's own squared errors, not negative.
+    """The weighting of that name, with the constants of its source.
+
+    Parameters
+    ----------
+    name : str
+        One of `names`.
+    schedule, prediction_type
+        As for `uniform`.
+
+    Returns
+    -------
+    (T,) float64
 
     Raises
     ------

@@ -1,8 +1,12 @@
 """The documentation is whole: every public name is in the reference, every error on its page, every figure has its command."""
 
+import ast
+import builtins
+import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -39,9 +43,89 @@ def public():
 PUBLIC = public()
 
 
+# what raises nothing of its own though it takes something, and why
+RAISES_NOTHING = {
+    "diffcls.Results": "a sequence around what a classifier or a replay gives it",
+    "diffcls.plotting.EliminationDisplay": "parts of a Result",
+    "diffcls.plotting.ErrorMapDisplay": "an ErrorMap was checked where it was made",
+    "diffcls.plotting.ReliabilityDisplay": "a ReliabilityCurve was checked where it was made",
+    "diffcls.plotting.ReportDisplay": "a Report was checked where it was made",
+    "diffcls.plotting.RiskCoverageDisplay": "a RiskCoverageCurve was checked where it was made",
+    "diffcls.plotting.WinogroundDisplay": "a WinogroundReport was checked where it was made",
+    "diffcls.sklearn.DiffusionClassifier": "scikit-learn's estimators check nothing before fit",
+    "diffcls.sklearn.gaussian_denoiser": "called by fit, with arrays that it has checked",
+}
+
+STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+def sections_of(value):
+    """{name: entries} of a NumPy docstring; an entry is a line that is not indented."""
+    text = inspect.cleandoc(value.__doc__)
+    parts = re.split(r"^(.+)\n-{3,}$", text, flags=re.M)
+    return {name: re.findall(r"^\S.*", body, re.M) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def names_in(entries):
+    return [name.strip() for entry in entries for name in entry.split(" : ")[0].split(",")]
+
+
+def is_record(value):
+    return inspect.isclass(value) and (dataclasses.is_dataclass(value) or hasattr(value, "_fields"))
+
+
+def parameters_of(value):
+    if inspect.isclass(value) and issubclass(value, BaseException) and "__init__" not in vars(value):
+        return {}  # a text, as every exception takes
+    return inspect.signature(value).parameters
+
+
+def raised_by(value):
+    """Classes of errors that stand in a raise of a function's body, or of those that make an object."""
+    made_by = [vars(value).get(name) for name in ("__init__", "__post_init__")] if inspect.isclass(value) else [value]
+    found = set()
+    for function in map(inspect.unwrap, filter(inspect.isfunction, made_by)):
+        if function.__code__.co_filename != "<string>":  # what dataclasses write
+            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+                if (
+                    isinstance(node, ast.Raise)
+                    and isinstance(node.exc, ast.Call)
+                    and isinstance(node.exc.func, ast.Name)
+                ):
+                    found.add(error_class(node.exc.func.id))
+    return found
+
+
+def error_class(name):
+    return getattr(diffcls, name, None) or getattr(builtins, name)
+
+
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_names_have_a_text(name):
-    assert inspect.cleandoc(PUBLIC[name].__doc__ or "")
+def test_public_names_tell_what_they_take_give_and_raise(name):
+    value = PUBLIC[name]
+    assert value.__doc__ and inspect.cleandoc(value.__doc__).splitlines()[0]
+    told, parameters = sections_of(value), parameters_of(value)
+    wanted = [STARS.get(p.kind, "") + name for name, p in parameters.items()]
+    listed = names_in(told.get("Parameters", told.get("Attributes", []) if is_record(value) else []))
+    if not any(name.startswith("**") for name in wanted) and "Parameters" in told:  # their names may be told one by one
+        assert set(listed) <= set(wanted), "Parameters has what is none"
+    assert len(listed) == len(set(listed))
+    assert set(wanted) <= set(listed), f"Parameters lacks {[name for name in wanted if name not in listed]}"
+    if inspect.isfunction(value) and inspect.signature(value).return_annotation not in (None, "None"):
+        assert told.get("Returns") or told.get("Yields"), "has neither Returns nor Yields"
+    checks_nothing = is_record(value) and not hasattr(value, "__post_init__")
+    is_error = inspect.isclass(value) and issubclass(value, BaseException)
+    if name in RAISES_NOTHING:
+        assert "Raises" not in told, "take it out of RAISES_NOTHING"
+    elif parameters and not checks_nothing and not is_error:
+        assert told.get("Raises"), "Raises is missing"
+    known = tuple(map(error_class, names_in(told.get("Raises", []))))
+    unknown = [error.__name__ for error in raised_by(value) if not issubclass(error, known)]
+    assert not unknown, f"Raises lacks {unknown}"
+
+
+def test_no_exception_is_left_over():
+    assert set(RAISES_NOTHING) <= set(PUBLIC)
 
 
 def test_every_public_name_is_in_the_reference():

@@ -239,7 +239,12 @@ class Dataset:
 
 
 def names() -> list[str]:
-    """Data sets that `load` knows."""
+    """Data sets that `load` knows.
+
+    Returns
+    -------
+    list of str
+    """
     return list(_KNOWN)
 
 
@@ -271,6 +276,10 @@ def load(
         one word are one class.
     partial : bool
         Take what is there, though it is fewer than the data set has.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------

@@ -24,8 +24,20 @@ _HOME = (
 def load_winoground(data: str | os.PathLike[str], *, partial: bool = False) -> list[dict[str, Any]]:
     """``examples.jsonl`` and ``images/ex_0_img_0.png``: the examples as Hugging Face gives them, pictures as paths.
 
-    Of each: "id", "caption_0", "caption_1", "image_0", "image_1", "collapsed_tag" (one of `TAGS`).  The captions are the
-    prompts, as they are.  The published run asked every timestep with L2, one noise for all: ``Fixed(1000)``.
+    The captions are the prompts, as they are.  The published run asked every timestep with L2, one noise for all:
+    ``Fixed(1000)``.
+
+    Parameters
+    ----------
+    data : path
+        The folder with ``examples.jsonl`` and ``images``, or one that holds it as "winoground" or "data".
+    partial : bool
+        Take what is there, though it is fewer than 400 examples.
+
+    Returns
+    -------
+    list of dict
+        Of each: "id", "caption_0", "caption_1", "image_0", "image_1", "collapsed_tag" (one of `TAGS`).
 
     Raises
     ------

@@ -53,6 +53,8 @@ def load_diffusers(
         Loaded into the pipeline.  Several, or weighted ones: load them into a pipeline and give that.
     revision, variant, token, cache_dir, local_files_only, device_map
         Of diffusers' ``from_pretrained``, for a model that is loaded by name.
+    **settings
+        What follows, each by its name.
     resolution : int or (height, width), or None
         Of the pictures, in pixels.  None: what the model was trained on, by its config.
     preprocess : {"paper", "adm", "squash"}, callable of a PIL image, or None
@@ -89,6 +91,10 @@ def load_diffusers(
         The model can not be had, contradicts itself, or can not classify.
     TypeError
         `model` is nothing of these.
+    RuntimeError
+        `device` is not here, or not where the pipeline is.
+    ImportError
+        diffusers is not installed, or what a LoRA needs.
     """
     chosen = _settings(settings)
     options = {
@@ -142,12 +148,26 @@ def _load(name: str, index: Mapping[str, Any], device: Any, dtype: Any, options:
 class DiffusersDenoiser(Denoiser):
     """A pipeline's denoiser with its schedule, its latents and its prompts.  `load_diffusers` makes it.
 
+    Parameters
+    ----------
+    adapter : Adapter
+        Of the pipeline, with its settings.
+    name : str or None
+        None: the pipeline's own.
+
     Attributes
     ----------
     adapter : Adapter
         What is known of its component class.
     pipe : DiffusionPipeline
         Borrowed; the same object as was given.
+
+    Raises
+    ------
+    RuntimeError
+        The pipeline's modules are on several devices, and nothing brings them together.
+    ValueError, TypeError
+        As `Denoiser`.
     """
 
     def __init__(self, adapter: Adapter, name: str | None = None) -> None:

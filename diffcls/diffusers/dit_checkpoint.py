@@ -64,10 +64,18 @@ def load_dit(
     device, dtype
         Not with `native`.  None: a GPU where there is one; float32, as the paper ran it.
 
+    Returns
+    -------
+    Denoiser
+
     Raises
     ------
     ValueError
-        A pickle, another model's weights, or sizes that do not fit together.
+        A pickle, another model's weights, or sizes that do not fit together; `device` or `dtype` with `native`.
+    TypeError
+        `dtype` is no floating type.
+    ImportError
+        safetensors is not installed.
     """
     place = Path(path)
     if not place.is_dir():

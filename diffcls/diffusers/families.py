@@ -34,7 +34,12 @@ SLOTS = ("unet", "transformer")
 
 
 def families() -> list[dict[str, Any]]:
-    """One dict an adapter: component class, published models, prediction types, time, latents, conditions, what is proven."""
+    """One dict an adapter: component class, published models, prediction types, time, latents, conditions, what is proven.
+
+    Returns
+    -------
+    list of dict
+    """
     keys = (
         "component",
         "pipeline",

@@ -74,10 +74,29 @@ def compare(
 ) -> Comparison:
     """Pairs two reports by the images' ids.
 
+    Parameters
+    ----------
+    first, second : Report
+    confidence_level : float
+        Of the interval.
+    n_bootstrap : int
+        Resamples of the images, 1 or more.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    Comparison
+
     Raises
     ------
     ValueError
-        They have no image in common, or an image has another label in the other.
+        They have no image in common that has a label and an answer in both, one has an id twice, an image has another label
+        in the other, or an impossible option.
+    TypeError
+        `first` or `second` is no `Report`.
+    ImportError
+        pyarrow is not installed.
     """
     arguments.instance("first", first, Report)
     arguments.instance("second", second, Report)

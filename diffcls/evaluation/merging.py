@@ -26,12 +26,19 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     missing_ok : bool
         Shards that are not done are no error: there is no table then.
 
+    Returns
+    -------
+    bool
+        The table is written; False: shards are not done, with `missing_ok`.
+
     Raises
     ------
     ValueError
         `out` holds no results, shards are not done, or were made from data sets of different sizes, or are damaged.
     OSError
         `out` can not be written.
+    ImportError
+        pyarrow is not installed.
     """
     out = Path(out)
     run = load_run(out)

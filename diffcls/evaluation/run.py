@@ -98,6 +98,8 @@ def evaluate(
         `out` can not be written, or another process writes there.
     TypeError, ValueError
         The data set, its labels or an option make no sense; it has no images; an id stands twice.
+    ImportError
+        pyarrow is not installed.
     """
     if not isinstance(classifier, Classifier):
         raise DTypeError(f"classifier is {arguments.shown(classifier)}, must be a diffcls.Classifier")

@@ -28,6 +28,15 @@ class Item(NamedTuple):
     """One image.  `load` gives what `Classifier` takes, and is called only when the image is wanted.
 
     `own`: the id is the data set's own, and could stand twice.
+
+    Parameters
+    ----------
+    id : str
+    label : int, str or None
+        As the data set has it; None: not known.
+    load : callable
+        Without arguments.
+    own : bool
     """
 
     id: str
@@ -57,6 +66,16 @@ class Source:
 
 def open_source(dataset: Any, columns: Columns | None = None) -> Source:
     """See `diffcls.evaluate` for what a data set may be.
+
+    Parameters
+    ----------
+    dataset : path, array, pair of arrays, mapping, data set of Hugging Face or torchvision, iterable, or Source
+    columns : mapping or None
+        Names of a table's columns by "id", "image" and "label"; None: found by their names.
+
+    Returns
+    -------
+    Source
 
     Raises
     ------

@@ -87,10 +87,16 @@ def retrieve(
     **options
         Of `Classifier`.
 
+    Returns
+    -------
+    Retrieval
+
     Raises
     ------
     ValueError
-        Unknown direction, targets that are no images, or images that can not be compared.
+        Unknown direction, targets that are no images, or images that can not be compared; or as `diffcls.classify`.
+    TypeError, RuntimeError, ArithmeticError, ImportError
+        As `diffcls.classify`.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"direction is {direction!r}, must be 'text' or 'image'")

@@ -74,10 +74,17 @@ def score(
     **options
         Of `Classifier`: loss, weighting, seed, batch_size, ...
 
+    Returns
+    -------
+    Scores
+
     Raises
     ------
-    ValueError, TypeError
-        No texts, or doubled ones; `normalised` of a model without an unconditional prompt.
+    ValueError
+        No texts, or doubled ones; no image; `normalised` of a model without an unconditional prompt; or as
+        `diffcls.classify`.
+    TypeError, RuntimeError, ArithmeticError, ImportError
+        As `diffcls.classify`.
     """
     texts = [text] if isinstance(text, str) else text
     matcher = Matcher(model, texts, unconditional, Fixed(n_samples), dict(options))

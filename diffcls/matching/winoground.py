@@ -161,7 +161,9 @@ def winoground(
     Raises
     ------
     ValueError
-        No pairs, or one lacks a caption or an image.
+        No pairs, or one lacks a caption or an image, or has one caption twice; or as `diffcls.classify`.
+    TypeError, RuntimeError, ArithmeticError, ImportError
+        As `diffcls.classify`.
     """
     examples = load_winoground(pairs) if isinstance(pairs, (str, os.PathLike)) else _check(pairs)
     captions = list(dict.fromkeys(str(example[key]) for example in examples for key in _KEYS[:2]))

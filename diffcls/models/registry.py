@@ -41,6 +41,15 @@ def folders() -> list[Path]:
 def list_models() -> list[dict[str, Any]]:
     """One dict a model: name, licence, classes, measured accuracy, parameters' file size; a text-to-image model has no
     classes, but words that its prompts are made of.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    ValueError
+        A model's description is malformed.
     """
     found = []
     for folder in folders():
@@ -113,10 +122,18 @@ def load(model: Any = None, *, prepare: bool = True, **options: Any) -> Denoiser
     **options
         Of a diffusers model, also an embedded one: see `diffcls.diffusers.load_diffusers`.
 
+    Returns
+    -------
+    Denoiser
+
     Raises
     ------
     ValueError
         No such model, one that can not classify (the sentence says why), or an option that is not its.
+    TypeError
+        `model` is nothing of these.
+    RuntimeError, ImportError
+        Of a diffusers model, as `diffcls.diffusers.load_diffusers`.
     """
     if isinstance(model, Denoiser):
         _refuse_options(options, "a Denoiser is ready")

@@ -9,7 +9,25 @@ from .elimination import EliminationDisplay
 
 
 def contact_sheet(pictures: Any, results: Any, truth: list[str], path: Any) -> None:
-    """A PNG of every picture with its answer and its elimination curve; wrong answers in vermilion, and said."""
+    """A PNG of every picture with its answer and its elimination curve; wrong answers in vermilion, and said.
+
+    Parameters
+    ----------
+    pictures : sequence of (H, W) or (H, W, C) arrays
+    results : sequence of Result
+        One a picture.
+    truth : list of str
+        True class of each.
+    path : path
+        Where the PNG goes.
+
+    Raises
+    ------
+    ValueError
+        Not as many pictures as results, or none.
+    ImportError
+        matplotlib is not installed.
+    """
     columns, n = 6, len(results)
     rows = -(-n // columns)
     figure, axes = pyplot().subplots(

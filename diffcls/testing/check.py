@@ -68,7 +68,7 @@ def check_denoiser(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, RuntimeError
         The arguments themselves are wrong.
 
     Examples

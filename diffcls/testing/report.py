@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    name : str
+        Such as "prediction_type": see `check_denoiser`.
+    seen : str
+        What was observed, with numbers.
+    advice : str
+        What to do.
+    """
 
     name: str
     """Such as "prediction_type": see `check_denoiser`."""

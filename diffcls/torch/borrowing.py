@@ -26,6 +26,11 @@ def borrowed(module: nn.Module, weights: Any = None) -> Iterator[None]:
         (`torch.optim.swa_utils.AveragedModel`); a state dict; or one tensor a parameter, in order (diffusers'
         ``EMAModel.shadow_params``).
 
+    Yields
+    ------
+    None
+        While `module` holds the weights.
+
     Raises
     ------
     ValueError, TypeError

@@ -15,6 +15,14 @@ LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 def lightning_callback(evaluator: Evaluator) -> Any:
     """A Lightning ``Callback`` that evaluates every `evaluator.every` optimiser steps and logs ``zero_shot/accuracy`` and more.
 
+    Parameters
+    ----------
+    evaluator : Evaluator
+
+    Returns
+    -------
+    Callback of Lightning
+
     Raises
     ------
     ImportError
@@ -52,6 +60,14 @@ def _lightning() -> Any:
 
 def trainer_callback(evaluator: Evaluator) -> Any:
     """A ``TrainerCallback`` of transformers that evaluates every `evaluator.every` steps, into ``trainer.state.log_history``.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+
+    Returns
+    -------
+    TrainerCallback of transformers
 
     Raises
     ------

@@ -60,7 +60,7 @@ class DiffusionClassifier(nn.Module):
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, RuntimeError, ImportError
         The model is not of PyTorch, or an option does not fit; as `diffcls.Classifier`.
 
     Examples

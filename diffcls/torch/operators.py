@@ -58,8 +58,10 @@ def add_noise(
     alpha, sigma : float or (B,) tensor
     eps : (B, *shape) tensor or None
         On x_start's device.
-    seed : int; index, timestep : int or (B,) integer tensor
-        Needed when `eps` is None; 0 to 2**64 - 1 and 0 to 2**32 - 1.
+    seed : int or None
+        0 to 2**64 - 1.  Needed when `eps` is None, as the next two.
+    index, timestep : int, (B,) integer tensor, or None
+        0 to 2**32 - 1.
 
     Returns
     -------
@@ -110,6 +112,8 @@ def eps_error(
         On one device; float32, float64, float16 or bfloat16.  With a float64 among them all is computed in float64.
     loss : {"l2", "l1", "huber"}
         rho: d**2, abs(d), or Huber's with `delta`.
+    delta : float
+        Positive and finite.
     weight : float, (B,) tensor or None
         Factor of each row.
 

@@ -32,6 +32,8 @@ def twin(model: Any = None, *, embeddings: bool = False) -> Denoiser:
     ------
     TypeError
         `model` is not an embedded one.
+    ValueError
+        There is no model of that name.
     ImportError
         safetensors is not installed.
     """
