@@ -166,7 +166,7 @@ def test_two_processes_share_the_pictures(evaluator, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     here = os.path.dirname(os.path.abspath(__file__))
-    path = os.pathsep.join([os.path.dirname(here), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([os.path.dirname(os.path.dirname(diffcls.__file__)), os.environ.get("PYTHONPATH", "")])
     shared = {**os.environ, "PYTHONPATH": path, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, str(script), here]
