@@ -148,7 +148,7 @@ def adaptation(pictures: Pictures) -> dict[str, Any]:
 def attacked(pictures: Pictures, n: int, radius: float) -> dict[str, Any]:
     model = pictures.classifier(ids=True, n_samples=4)
     x, labels = pictures.test[:n], pictures.labels[:n]
-    moved = dt.pgd(model, x, labels, radius=radius, n_steps=5)
+    moved = dt.pgd(model, x, labels, radius=radius, n_steps=5, low=-1.0, high=1.0)
     name = f"PGD, linf {radius} of [-1, 1]"
     return compared(name, right(model, x, labels), right(model, moved, labels))
 

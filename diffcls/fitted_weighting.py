@@ -244,14 +244,12 @@ def _average(features: Floats, labels: Labels, consensus: Floats) -> tuple[Float
                 candidate[low:high] = np.exp(share * (consensus[low:high] - consensus.max()))
                 losses = features @ candidate
                 size = np.abs(losses).mean()
-                if size == 0.0:  # nothing of the table lies there
+                if size == 0.0 and high - low < n_knots:  # nothing of the table lies there
                     continue
                 p = np.exp(_log_softmax(-np.exp(_fit_level(losses, labels)) * losses)[rows, labels])
                 told.append((share, low, high))
-                weights.append(candidate / size)
+                weights.append(candidate / (size or 1.0))
                 evidence.append(np.log((1.0 - WRONG) * p + WRONG / features.shape[1]).sum())
-    if not told:
-        return np.ones(n_knots), {}
     default = told.index((0.0, 0, n_knots))
     shares = np.exp(np.array(evidence) - max(evidence))
     shares[default] *= max(1, len(told) - 1)

@@ -125,6 +125,22 @@ def _flatten_channels(array: NDArray[np.float32]) -> NDArray[np.float32]:
 # ---- Pillow ----------------------------------------------------------------------------------------------------------
 
 
+def to_pil(image: Any) -> Any:
+    """One picture as Pillow's, in RGB: what other libraries take.
+
+    Raises
+    ------
+    ValueError
+        As `to_grey`.
+    ImportError
+        Pillow is missing.
+    """
+    pixels = to_rgb(image)
+    if pixels.dtype != np.uint8:
+        pixels = np.round(255.0 * pixels).astype(np.uint8)
+    return _pillow().Image.fromarray(pixels)
+
+
 def is_picture(image: Any) -> bool:
     """Of a kind that a picture, or x_start, can be: a path, a picture of Pillow's or an array."""
     return isinstance(image, (str, os.PathLike)) or _is_pil(image) or hasattr(image, "__dlpack__")

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import arguments
 from .errors import DTypeError, InputError, ShapeError
+from .images import to_pil
 from .intervals import Interval, clopper_pearson
 from .labels import check_labels
 
@@ -106,8 +107,9 @@ class Shortlist:
             The scorer gave other than K numbers.
         """
         if getattr(self.scorer, "task", None) == "zero-shot-image-classification":
-            told = {entry["label"]: entry["score"] for entry in self.scorer(image, candidate_labels=list(classes))}
-            given: Any = [told[name] for name in classes]
+            found = self.scorer(to_pil(image), candidate_labels=list(classes))
+            told = {entry["label"]: entry["score"] for entry in found}
+            given: Any = [told.get(name, np.nan) for name in classes]
         elif hasattr(self.scorer, "arms"):  # a Classifier
             if self.scorer.classes != classes:
                 raise InputError(f"the shortlist's classifier has classes {self.scorer.classes}, must have {classes}")

@@ -119,6 +119,13 @@ def test_the_average_is_what_it_says(rng):
     assert run["default"]["share"] == pytest.approx(shares[2], rel=1e-5)
 
 
+def test_differences_that_cancel_are_no_error(rng):
+    features = np.zeros((30, 2, 4))
+    features[:, 0, 1], features[:, 0, 2] = 2.0, -2.0
+    found, _ = _average(features, rng.integers(0, 2, 30), np.zeros(4))
+    assert np.isfinite(found).all() and (found >= 0).all()
+
+
 def test_the_tables_own_labels_are_used(gaussian, rng):
     labels = rng.integers(0, 5, 60)
     x = gaussian.sample(labels, rng) + rng.standard_normal((60, 12)).astype(np.float32)

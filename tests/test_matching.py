@@ -231,6 +231,7 @@ def test_image_retrieval_orders_by_the_normalised_score(model):
         (lambda m: diffcls.score(np.zeros(2, np.float32), ["a", "a"], model=m), diffcls.InputError, "'a' twice"),
         (lambda m: diffcls.score([], "a red cup", model=m), diffcls.InputError, "image is empty"),
         (lambda m: diffcls.retrieve([], ["a"], model=m, direction="up"), diffcls.InputError, "direction is 'up'"),
+        (lambda m: diffcls.retrieve([], list(MEANS), model=m), diffcls.InputError, "images is empty"),
         (
             lambda m: diffcls.retrieve(np.zeros((1, 2), np.float32), list(MEANS), model=m),
             diffcls.InputError,

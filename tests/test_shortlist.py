@@ -339,5 +339,7 @@ def test_clip_makes_a_list():
     scores = shortlist.scores(picture, classes)
     best = [entry["label"] for entry in pipe(picture, candidate_labels=classes)]
     assert [classes[i] for i in np.argsort(-scores)] == best and np.ptp(scores) > 0
+    for same in (np.asarray(picture), np.asarray(picture, np.float32) / 255):
+        np.testing.assert_array_equal(shortlist.scores(same, classes), scores)
     result = diffcls.classify(picture, classes, model=pipelines.sd(), policy=Fixed(3), shortlist=shortlist)
     assert set(result.run["shortlist"]["chosen"]) == set(best[:2]) and result.label in best[:2]

@@ -250,3 +250,11 @@ def test_bad_arguments_of_eps_error():
     ]:
         with pytest.raises(error, match=message):
             dt.eps_error(*arguments, **options)
+
+
+def test_keys_are_whole_numbers():
+    """A timestep of 3.9 is not 3."""
+    x = torch.zeros(2, 3)
+    for key in ({"timestep": 3.9, "index": 0}, {"timestep": 3, "index": [0.7, 1.0]}, {"timestep": 3, "index": True}):
+        with pytest.raises(InputError, match="must be of integers"):
+            dt.add_noise(x, 1.0, 1.0, seed=0, **key)

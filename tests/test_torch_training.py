@@ -136,6 +136,8 @@ def test_evaluator_refuses(model, data):
         dt.Evaluator(function, x, labels, max_evals=99)
     with pytest.raises(TypeError, match="weights is OrderedDict, must be a function"):
         dt.Evaluator(denoiser, x, labels, max_evals=99, weights=model.state_dict())
+    with pytest.raises(InputError, match="loss is 'foo'"):
+        dt.Evaluator(denoiser, x, labels, max_evals=99, loss="foo")
 
 
 def test_two_processes_share_the_pictures(evaluator, tmp_path):
@@ -254,6 +256,12 @@ def test_adapt_moves_to_what_the_diffusion_model_sees(model, data):
     for parameter, value in zip(classifier.parameters(), before, strict=True):
         assert torch.equal(parameter, value) and parameter.grad is None
     assert model.means.grad is None
+    normed = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 3))
+    normed[1].bias.grad = torch.ones(3)
+    was = {name: value.clone() for name, value in normed.state_dict().items()}
+    dt.adapt(normed, diffusion, x, **options)
+    assert all(torch.equal(value, was[name]) for name, value in normed.state_dict().items())
+    assert torch.equal(normed[1].bias.grad, torch.ones(3))
     kept = dt.adapt(classifier, diffusion, x, parameters=[classifier.bias], keep=True, **options)
     assert torch.equal(classifier.weight, before[0]) and not torch.equal(classifier.bias, before[1])
     torch.testing.assert_close(classifier(x).detach(), kept)
@@ -306,13 +314,19 @@ def test_class_lora(data):
 def test_pgd_lowers_accuracy_within_its_ball(model, data, norm):
     x, labels = torch.from_numpy(data[0]), torch.from_numpy(data[1])
     classifier = dt.DiffusionClassifier(diffcls.Denoiser(model.eval(), **facts()), n_samples=8, temperature=0.1)
-    attacked = dt.pgd(classifier, x, labels, radius=1.2, norm=norm, low=-9.0, high=9.0)
+    attacked = dt.pgd(classifier, x, labels, radius=1.2, norm=norm)
     moved = (attacked - x).flatten(1)
     length = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert length.max() <= 1.2 * (1 + 1e-5) and not attacked.requires_grad
     right = [(classifier(images).argmax(1) == labels).sum() for images in (x, attacked)]
     assert right[1] < right[0]
-    boxed = dt.pgd(classifier, x, labels, radius=1.2, norm=norm, low=-1.0, high=0.5)
-    assert boxed.min() >= -1.0 and boxed.max() <= 0.5
+    inside = x.clamp(-1.0, 0.5)
+    with torch.no_grad():
+        boxed = dt.pgd(classifier, inside, labels, radius=1.2, norm=norm, low=-1.0, high=0.5)
+    assert boxed.min() >= -1.0 and boxed.max() <= 0.5 and not torch.equal(boxed, inside)
+    with pytest.raises(InputError, match="x_start is .*, must be in low=-1.0 to high=0.5"):
+        dt.pgd(classifier, x, labels, radius=1.2, norm=norm, low=-1.0, high=0.5)
+    with pytest.raises(InputError, match="step_size"):
+        dt.pgd(classifier, x, labels, radius=1.2, step_size=float("nan"))
     with pytest.raises(InputError, match="norm is 'l1', must be 'linf' or 'l2'"):
         dt.pgd(classifier, x, labels, radius=1.0, norm="l1")

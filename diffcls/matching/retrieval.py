@@ -104,12 +104,16 @@ def retrieve(
         found = score(
             images, texts, model=model, n_samples=n_samples, normalised=True, unconditional=unconditional, **options
         )
+        if found.score.ndim != 2:
+            raise InputError("images must be several and texts a list: one image or one text can not be ranked")
         ranking = np.argsort(-found.score.T, axis=1, kind="stable")
         n, (m, n_images) = n_samples, ranking.shape
         n_evals, run = n * n_images * (m + 1), found.run
     else:
         classifier = Matcher(model, texts, None, policy, dict(options), normalise=False).classifier
         items, _ = split_images(images, classifier.denoiser)
+        if not items:
+            raise InputError("images is empty, must have one image or more")
         results = list(classifier.stream(items))
         ranking = np.array([result.ranking() for result in results], np.int64).reshape(len(items), -1)
         n_images, m = ranking.shape

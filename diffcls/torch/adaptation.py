@@ -62,7 +62,8 @@ def adapt(
     arguments.integer("n_steps", n_steps, at_least=1)
     given = x_start if inputs is None else inputs
     adapted = [p for p in (discriminative.parameters() if parameters is None else parameters) if p.requires_grad]
-    kept = [p.detach().clone() for p in adapted]
+    kept, buffers = [p.detach().clone() for p in adapted], [b.clone() for b in discriminative.buffers()]
+    gradients_before = [p.grad for p in adapted]
     steps = optimizer(adapted, lr=lr)
     fresh = diffusion.noise is None and not diffusion.has_given_noise
     try:
@@ -77,8 +78,11 @@ def adapt(
         with torch.no_grad():
             logits: Tensor = discriminative(given)
     finally:
-        for parameter, value in zip(adapted, kept, strict=True):
-            parameter.grad = None
+        for parameter, value, before in zip(adapted, kept, gradients_before, strict=True):
+            parameter.grad = before
             if not keep:
                 parameter.data.copy_(value)
+        if not keep:
+            for buffer, value in zip(discriminative.buffers(), buffers, strict=True):
+                buffer.data.copy_(value)
     return logits

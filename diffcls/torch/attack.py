@@ -19,8 +19,8 @@ def pgd(
     norm: str = "linf",
     n_steps: int = 10,
     step_size: float | None = None,
-    low: float = -1.0,
-    high: float = 1.0,
+    low: float | None = None,
+    high: float | None = None,
 ) -> Tensor:
     """Inputs near `x_start` at which the model's cross-entropy is large (Madry et al., ICLR 2018).
 
@@ -41,8 +41,9 @@ def pgd(
     n_steps : int
     step_size : float or None
         None: ``2.5 radius / n_steps``.
-    low, high : float
-        Range that inputs must stay in.
+    low, high : float or None
+        Range that inputs must stay in, and that `x_start` is in: -1 and 1 for pictures of most models.  None: no bound, as for
+        latents.
 
     Returns
     -------
@@ -58,18 +59,23 @@ def pgd(
     arguments.integer("n_steps", n_steps, at_least=1)
     arguments.number("radius", radius, "a number above 0", lambda value: 0.0 < value < float("inf"))
     step = 2.5 * radius / n_steps if step_size is None else step_size
+    arguments.number("step_size", step, "a number above 0", lambda value: 0.0 < value < float("inf"))
     clean = x_start.detach()
+    if (low is not None and bool((clean < low).any())) or (high is not None and bool((clean > high).any())):
+        raise InputError(f"x_start is {clean.min():.4g} to {clean.max():.4g}, must be in low={low} to high={high}")
     x = clean.clone()
     for _ in range(n_steps):
         x.requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), labels, reduction="sum"), x)
+        with torch.enable_grad():
+            loss = F.cross_entropy(model(x), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
         with torch.no_grad():
             if norm == "linf":
                 moved = clean + (x + step * gradient.sign() - clean).clamp(-radius, radius)
             else:
                 away = x + step * gradient / _lengths(gradient) - clean
                 moved = clean + away * (radius / _lengths(away)).clamp(max=1.0)
-            x = moved.clamp(low, high)
+            x = moved if low is None and high is None else moved.clamp(low, high)
     return x.detach()
 
 

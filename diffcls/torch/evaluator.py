@@ -136,6 +136,7 @@ class Evaluator:
                     f"max_evals is {budget}, {n} pictures of {len(arms.conditions)} prompts need {n * len(arms.conditions)}"
                 )
             self.policy = Race(max_evals=budget // n)
+        self._classifier()  # what does not fit is said now, not in the middle of a training
         self.history: list[Evaluation] = []
 
     def _check_labels(self, n_classes: int) -> None:
@@ -149,15 +150,16 @@ class Evaluator:
         """An `Evaluation` at multiples of `every`, else None."""
         return self(step) if step % self.every == 0 else None
 
+    def _classifier(self) -> Classifier:
+        return Classifier(self.denoiser, self.prompts, **{"progress": False, **self.options, "policy": self.policy})
+
     def __call__(self, step: int | None = None) -> Evaluation:
         """Evaluate now."""
         rank, world = _place()
         mine = range(rank, len(self.images), world)
         right = n_evals = 0
         with borrowed(self.module, None if self.weights is None else self.weights()):
-            classifier = Classifier(
-                self.denoiser, self.prompts, **{"progress": False, **self.options, "policy": self.policy}
-            )  # made anew: the module may have moved since the last time
+            classifier = self._classifier()  # made anew: the module may have moved since the last time
             for i, result in zip(mine, classifier.stream(self.images[i] for i in mine), strict=True):
                 right += int(result.index == self.labels[i])
                 n_evals += result.n_evals

@@ -175,7 +175,7 @@ def _column(name: str, value: Tensor | float, n: int) -> Tensor:
 
 def _words(name: str, value: Tensor | int, n: int) -> Tensor:
     if not isinstance(value, Tensor):
-        value = torch.as_tensor(value, dtype=torch.int64)
+        value = torch.as_tensor(value)
     if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
         raise InputError(f"{name} is of {value.dtype}, must be of integers")
     return _one_a_row(name, value, n)
