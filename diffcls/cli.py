@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--risk", type=float, help="level of the race's test (default: 0.02, if the model has none)")
     classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
     classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
-    classify.add_argument("--top", type=int, default=3, metavar="K", help="classes to print (default: %(default)s)")
+    classify.add_argument(
+        "--top", type=_at_least_one, default=3, metavar="K", help="classes to print (default: %(default)s)"
+    )
     classify.add_argument("--json", action="store_true", help="print everything as json")
     classify.set_defaults(run=_classify, usage_error=classify.error)
 
@@ -123,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     completion.set_defaults(run=_completion)
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of 1 or more")
+    return int(text)
 
 
 def _classify(options: argparse.Namespace) -> None:

@@ -250,7 +250,13 @@ def test_mistakes_are_one_line(arguments, message, picture_file, capsys):
 
 
 def test_usage(capsys):
-    for arguments in ([], ["paint"], ["classify"], ["classify", "a.png", "--top", "x"]):
+    for arguments in (
+        [],
+        ["paint"],
+        ["classify"],
+        ["classify", "a.png", "--top", "x"],
+        ["classify", "a.png", "--top", "0"],
+    ):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2

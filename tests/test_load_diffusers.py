@@ -14,6 +14,7 @@ from PIL import Image  # noqa: E402
 
 import diffcls  # noqa: E402
 from diffcls.diffusers import load_diffusers  # noqa: E402
+from diffcls.diffusers.dit import class_words  # noqa: E402
 from diffcls.diffusers.pictures import prepare  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -143,6 +144,12 @@ def test_class_names_are_those_of_the_index(tmp_path, picture):
     assert result.classes == ["Tinca tinca", "crane (2)", "7"]
     with pytest.raises(diffcls.UnknownClassError, match="may mean 'crane .1.', 'crane .2.'"):
         diffcls.classify(picture, ["crane"], model=denoiser)
+    for bad, message in (({"10": "null"}, "has the class '10', must be 0 to 9"), ({"-1": "x"}, "has the class '-1'")):
+        (tmp_path / "model_index.json").write_text(json.dumps(index | {"id2label": bad}))
+        with pytest.raises(diffcls.InputError, match=f"id2label {message}"):
+            diffcls.load(tmp_path)
+    with pytest.raises(diffcls.InputError, match="id2label is list, must map numbers of classes to words"):
+        class_words([1], 10)
 
 
 # ---- pictures --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import argparse
 import copy
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,3 +220,12 @@ def test_it_is_listed():
     (entry,) = [model for model in diffcls.models() if model["name"] == "shapes"]
     assert entry["bytes"] < 8_000_000 and "circle" in entry["words"] and not entry["classes"] and entry["licence"]
     assert entry["accuracy"]["test kinds, things swapped, Race()"] >= 0.9
+
+
+@pytest.mark.torch
+def test_its_card_and_its_figures_are_of_these_weights():
+    pytest.importorskip("diffusers")
+    folder = Path(diffcls.models.__file__).parent
+    digest = diffcls.load("shapes").digest
+    assert json.loads((folder / "shapes.measured.json").read_text())["weights"] == digest
+    assert digest in (folder / "shapes.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InputError
 from .adapter import Adapter, Kwargs
 
 
@@ -41,9 +42,19 @@ class DiT(Adapter):
 
 
 def class_words(id2label: Mapping[Any, Any] | None, n_classes: int) -> list[list[str]]:
-    """Words of each class as ImageNet has them, between commas; none of a class that is not told of."""
+    """Words of each class as ImageNet has them, between commas; none of a class that is not told of.
+
+    Raises
+    ------
+    ValueError
+        It is no mapping from numbers of classes.
+    """
     words: list[list[str]] = [[] for _ in range(n_classes)]
+    if not isinstance(id2label or {}, Mapping):
+        raise InputError(f"id2label is {type(id2label).__name__}, must map numbers of classes to words")
     for number, label in (id2label or {}).items():
+        if not str(number).isdecimal() or int(number) >= n_classes:
+            raise InputError(f"id2label has the class {number!r}, must be 0 to {n_classes - 1}")
         words[int(number)] = [word.strip() for word in str(label).split(",")]
     return words
 
