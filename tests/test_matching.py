@@ -215,6 +215,10 @@ def test_image_retrieval_orders_by_the_normalised_score(model):
     assert found.ranking.tolist() == np.argsort(-score.T, axis=1).tolist()
     ranks = [found.ranking[m].tolist().index(target) for m, target in enumerate(targets)]
     assert found.rank.tolist() == ranks and found.recall(1) == np.mean(np.array(ranks) < 1)
+    of_images = diffcls.retrieve(x, texts, model=model, targets=targets)
+    assert of_images.rank[0] == -1 and (of_images.rank[1:] >= 0).all()  # no text is of the first image
+    assert of_images.recall(1) == np.mean(of_images.rank[1:] < 1) and of_images.recall(2) == 1.0
+    assert of_images.recall_interval(2) == pytest.approx(tuple(binomtest(2, 2).proportion_ci(method="wilson")))
 
 
 @pytest.mark.parametrize(

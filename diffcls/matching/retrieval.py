@@ -31,7 +31,7 @@ class Retrieval:
     ranking : (N, M) or (M, N) int64
         Candidates, best first.
     rank : (N,) or (M,) int64
-        Place of the best candidate that is right; 0: the first.
+        Place of the best candidate that is right; 0: the first, -1: none of the candidates is right.
     n_evals : int
     run : dict
     """
@@ -43,13 +43,14 @@ class Retrieval:
     run: dict[str, Any] = field(repr=False)
 
     def recall(self, k: int) -> float:
-        """recall@k: share of queries with a right candidate among the k best."""
-        k = arguments.integer("k", k, at_least=1)
-        return float((self.rank < k).mean())
+        """recall@k: share with a right candidate among the k best, of the queries that have one at all; NaN: none has."""
+        k, known = arguments.integer("k", k, at_least=1), self.rank[self.rank >= 0]
+        return float((known < k).mean()) if len(known) else float("nan")
 
     def recall_interval(self, k: int) -> Interval:
         """Wilson's, 95 %."""
-        low, high = wilson(round(self.recall(k) * len(self.rank)), len(self.rank))
+        n = int((self.rank >= 0).sum())
+        low, high = wilson(round(self.recall(k) * n), n) if n else (0.0, 1.0)
         return float(low), float(high)
 
 
@@ -120,9 +121,9 @@ def retrieve(
         n_evals, run = sum(result.n_evals for result in results), classifier.run
     right = _right(targets, n_images, m)
     right = right if direction == "image" else right.T  # (queries, candidates)
-    asked = right.any(axis=1)
     place = np.take_along_axis(right, ranking, axis=1).argmax(axis=1)
-    return Retrieval(direction, ranking, place[asked].astype(np.int64), n_evals, run)
+    rank = np.where(right.any(axis=1), place, -1).astype(np.int64)
+    return Retrieval(direction, ranking, rank, n_evals, run)
 
 
 def _right(targets: ArrayLike | None, n_images: int, n_texts: int) -> NDArray[np.bool_]:
