@@ -303,6 +303,19 @@ def test_what_is_no_shortlist(denoiser):
         Shortlist(len, 2).measure([], [], classes=["a"])
 
 
+def test_a_pipeline_that_leaves_a_class_out_is_told():
+    pytest.importorskip("PIL")
+
+    class Forgetful:
+        task = "zero-shot-image-classification"
+
+        def __call__(self, image, candidate_labels):
+            return [{"label": candidate_labels[0], "score": 1.0}]
+
+    with pytest.raises(diffcls.InputError, match="scorer gave NaN for class 'dog'"):
+        Shortlist(Forgetful(), 1).scores(np.zeros((4, 4, 3), np.uint8), ["cat", "dog"])
+
+
 @pytest.mark.torch
 def test_clip_makes_a_list():
     """A tiny CLIP of the real classes behind transformers' own zero-shot pipeline."""

@@ -326,6 +326,7 @@ def test_pgd_lowers_accuracy_within_its_ball(model, data, norm):
     assert boxed.min() >= -1.0 and boxed.max() <= 0.5 and not torch.equal(boxed, inside)
     with pytest.raises(InputError, match="x_start is .*, must be in low=-1.0 to high=0.5"):
         dt.pgd(classifier, x, labels, radius=1.2, norm=norm, low=-1.0, high=0.5)
+    assert dt.pgd(classifier, inside, labels, radius=1.2, norm=norm, high=0.5).max() <= 0.5
     with pytest.raises(InputError, match="step_size"):
         dt.pgd(classifier, x, labels, radius=1.2, step_size=float("nan"))
     with pytest.raises(InputError, match="norm is 'l1', must be 'linf' or 'l2'"):
