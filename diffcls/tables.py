@@ -106,7 +106,7 @@ class ErrorTable:
 
     @property
     def prediction_type(self) -> str:
-        """The model's own; "None": it was made of p and q."""
+        """The model's own; "(p, q)" where it was given as these."""
         return str(self.run.get("prediction_type"))
 
     @property

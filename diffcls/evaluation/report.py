@@ -103,7 +103,7 @@ class Report:
 
     @classmethod
     def of_shard(cls, out: str | os.PathLike[str], index: int) -> Report:
-        """Of what one shard has in whole parts so far.
+        """Of what one shard has in whole parts so far: nothing, where it has not begun.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Report:
         Raises
         ------
         ValueError, TypeError
-            `out` holds no results, or there is no such shard.
+            `out` holds no results, or `index` is no integer of 0 or more.
         """
         run = load_run(Path(out))
         return cls._of(run, shard_tables(Path(out), run, arguments.integer("index", index, at_least=0)))
@@ -249,14 +249,14 @@ class Report:
         ValueError
             An impossible number.
         """
+        arguments.integer("n_bootstrap", n_bootstrap, at_least=1)
+        rng = np.random.default_rng(arguments.integer("seed", seed, at_least=0))
         n = self.confusion.sum(axis=1)
         some = n > 0
         if not some.any():
             return float("nan"), float("nan")
         n, right = n[some], self.confusion.diagonal()[some]
-        draws = np.random.default_rng(seed).binomial(
-            n, right / n, size=(n_bootstrap, len(n))
-        )  # resampling bits, counted
+        draws = rng.binomial(n, right / n, size=(n_bootstrap, len(n)))  # resampling bits, counted
         return interval((draws / n).mean(axis=1).tolist(), confidence_level)
 
     # ---- probabilities and costs -------------------------------------------------------------------------------------
