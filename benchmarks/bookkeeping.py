@@ -15,7 +15,7 @@ import numpy as np
 import diffcls
 from diffcls import _core
 from diffcls.core_types import ReplayResult
-from diffcls.policies import Terms, paper
+from diffcls.policies import Terms, lower, paper
 from diffcls.threads import backend
 
 BATCH, K = 2048, 1000
@@ -30,7 +30,7 @@ def main() -> None:
     denoiser = diffcls.Denoiser(lambda x_t, t, cond: answer[: len(t)], shape=(1,), schedule=schedule, n_classes=K)
     classifier = diffcls.Classifier(denoiser, policy=paper("imagenet"), batch_size=BATCH)
     x, table = np.zeros(1, np.float32), rng.random((1, K, K))
-    lowered = paper("imagenet").lower(Terms(n_classes=K, n_timesteps=len(schedule), weighting=None))
+    lowered = lower(paper("imagenet"), Terms(n_classes=K, n_timesteps=len(schedule), weighting=None))
 
     def race() -> ReplayResult:
         return _core.replay(

@@ -18,6 +18,7 @@ import numpy as np
 
 import diffcls
 from diffcls import ErrorTable, Fixed, Race, Staged, _core
+from diffcls.policies import lower
 from diffcls.reference_race import RaceReference
 
 N, K, S, PEER = 1000, 10, 500, 10
@@ -52,7 +53,7 @@ def main() -> None:
         results = diffcls.replay(table, Race())
 
         def peer() -> list[RaceReference]:
-            lowered = Race().lower(table.terms(None))
+            lowered = lower(Race(), table.terms(None))
             weight = lowered.trials["weight"]
             return [
                 RaceReference(errors, weight, lowered.policy, lambda p, df: _core.student_isf(p, df), range(K)).run()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "classify": "classifier",
+    "classify": "classification",
     "Classifier": "classifier",
     "Denoiser": "denoiser",
     "Schedule": "schedule",
@@ -24,7 +24,7 @@ _HOME = {
     "protocol": "protocols",
     "PublishedProtocol": "protocols",
     "Result": "result",
-    "Results": "result",
+    "Results": "results",
     "Shortlist": "shortlist",
     "Profile": "profile",
     "calibrate": "profiling",
@@ -84,7 +84,8 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 if TYPE_CHECKING:
     from . import ablation, cuda, datasets, diffusers, evaluation, models, ops, plotting, policies, testing, weightings
     from .audit import Audit
-    from .classifier import Classifier, classify
+    from .classification import classify
+    from .classifier import Classifier
     from .denoiser import Denoiser
     from .error_maps import ErrorMap, error_map
     from .errors import (
@@ -120,7 +121,8 @@ if TYPE_CHECKING:
     from .protocols import PublishedProtocol, protocol
     from .reliability import ReliabilityCurve, reliability_curve
     from .replaying import replay
-    from .result import Result, Results
+    from .result import Result
+    from .results import Results
     from .schedule import Schedule
     from .selective import RiskCoverageCurve, risk_coverage_curve
     from .shortlist import Shortlist

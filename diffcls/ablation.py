@@ -30,7 +30,7 @@ from .intervals import wilson
 from .labels import check_labels
 from .policies import Policy
 from .replaying import replay
-from .result import Results
+from .results import Results
 from .tables import ErrorTable
 
 __all__ = ["ablate", "each_policy", "sweep"]

@@ -65,7 +65,12 @@ class Audit:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects."""
+        """Plain Python objects.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
 

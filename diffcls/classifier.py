@@ -1,4 +1,4 @@
-"""`classify` and `Classifier`: pictures and prompts in, results out."""
+"""`Classifier`: everything but the picture is settled when it is made."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from .options import (
 from .policies import Lowered, Policy, Terms, describe, lower
 from .progress import open_progress
 from .prompts import Templates, resolve
-from .result import Result, Results
+from .result import Result
+from .results import Results
 from .run_record import run_record
 from .shortlist import Shortlist
 from .tables import ErrorTable
@@ -48,113 +49,6 @@ Progress = bool | Callable[[int, int], object] | None
 
 IN_FLIGHT = 64
 """Pictures under way at once: enough to fill batches when few classes are left of each."""
-
-
-def classify(
-    image: Any,
-    prompts: Any = None,
-    *,
-    model: Any = None,
-    policy: Policy | None = None,
-    templates: Templates = None,
-    pool: str = "min",
-    loss: str = "l2",
-    weighting: Any = None,
-    priors: Any = None,
-    temperature: float | Calibration | None = None,
-    noise: Any = None,
-    seed: int = 0,
-    batch_size: int | None = None,
-    device: Any = None,
-    dtype: Any = None,
-    progress: Progress = None,
-    keep_errors: bool = False,
-    shortlist: Shortlist | None = None,
-) -> Result | Results:
-    """Classify one or several pictures with a conditional diffusion model (Li et al., ICCV 2023).
-
-    ``loss_k = mean over trials of w(t) mean_elements rho(model(x_t, t, c_k) - target)``; the label is the smallest.
-
-    Parameters
-    ----------
-    image : path, PIL.Image, array, or a list or batch of those
-        (H, W) or (H, W, C), uint8 or floats in [0, 1].  With a `Denoiser` that has no `encode`: x_start itself,
-        (*shape) or (N, *shape).
-    prompts : list of str, mapping of label to str or list of str, or None
-        Classes; None: all of the model's own.
-    model : None, str, path, diffusers pipeline, mapping of components or Denoiser
-        None: the embedded model.  Else the name of an embedded model, or whatever `load` takes: a hub id, a folder in
-        diffusers' layout, a pipeline, its components.
-    policy : Race, Staged or Fixed
-        None: the model's own where it has one (the embedded model's is `policies.quick`), else ``Race()``.
-    templates : str with {}, callable, or a list of them
-    pool : {"min", "mean", "logmeanexp"}
-        Several prompts a class: the best one counts, or their errors are pooled inside each trial ("logmeanexp" with
-        `temperature`).
-    loss : {"l2", "l1", "huber"}
-    weighting : None, str, Weighting or (T,) array
-        Of the errors in the model's own parameterisation, over timesteps.  None: the model's own where it has one, else
-        "uniform".  A name is one of `weightings.names`: "epsilon", "min_snr", "likelihood", ...; `weightings` says what
-        each means, and why "uniform" is the default for every prediction type.  A `Weighting` is fitted (`fit_weighting`).
-    priors : None, (K,) array or mapping of label to number
-    temperature : float, Calibration or None
-        Of the probabilities: a number, or what `fit_temperature` found (its biases are added to the log priors).  None:
-        the model's fitted one where it has one, else 1.  `Result.calibrated` says whether it was fitted to losses like
-        these.
-    noise : None, "antithetic" or array (n, *shape)
-        None: the counter-based stream of `seed`.  With an array trial i uses row i.
-    seed : int
-        0 to 2**64 - 1.
-    batch_size : int or None
-        Rows that the denoiser is asked at once.  Never changes a loss unless the denoiser's own rows depend on it.
-    device, dtype
-        Of a `Denoiser`'s tensors, where it does not say.
-    progress : None, bool or callable(done, max)
-        None: a bar on a terminal or in a notebook when the work is long.
-    keep_errors : bool
-        Keep every trial's error in the result.
-    shortlist : Shortlist or None
-        Only the classes that it chooses race; the others have no trial, and its miss rate joins `Result.p_disagree`.
-
-    Returns
-    -------
-    Result or Results
-        One for one picture, a sequence for several.
-
-    Raises
-    ------
-    ValueError
-        An impossible option, a prompt that names no class of the model or several, a picture that can not be read or has
-        another shape than the model takes, or a calibration, weighting or profile fitted under other settings.
-    TypeError
-        An argument of the wrong type.
-    RuntimeError
-        The denoiser broke its contract, or a device is not the model's.
-    ArithmeticError
-        The denoiser predicted NaN or infinity.
-    ImportError
-        A package that an extra brings is not installed.
-    """
-    classifier = Classifier(
-        model,
-        prompts,
-        policy=policy,
-        templates=templates,
-        pool=pool,
-        loss=loss,
-        weighting=weighting,
-        priors=priors,
-        temperature=temperature,
-        noise=noise,
-        seed=seed,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        progress=progress,
-        keep_errors=keep_errors,
-        shortlist=shortlist,
-    )
-    return classifier(image)
 
 
 class Classifier:
@@ -245,7 +139,21 @@ class Classifier:
         return results[0] if is_one else Results(results, self.classes)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Result]:
-        """Results in order, one by one, with many pictures under way; `images` is read only as far as needed."""
+        """Results in order, one by one, with many pictures under way; `images` is read only as far as needed.
+
+        Parameters
+        ----------
+        images : iterable of pictures
+
+        Yields
+        ------
+        Result
+
+        Raises
+        ------
+        ValueError, TypeError
+            A picture that can not be used, by its position.
+        """
         return self._classify(images, None, None, keep_errors=self.keep_errors)
 
     def error_table(
@@ -279,6 +187,10 @@ class Classifier:
             Errors go into this file (see `ErrorTable.save`) while they are made, and only there: for tables that memory
             should not hold.  It takes its name when the last image is done.
 
+        Returns
+        -------
+        ErrorTable
+
         Raises
         ------
         ValueError
@@ -310,6 +222,10 @@ class Classifier:
         seed : int or None
             Chooses the pictures; None: the classifier's.  The same seed chooses the same pictures.
 
+        Returns
+        -------
+        Audit
+
         Raises
         ------
         ValueError
@@ -333,7 +249,7 @@ class Classifier:
     def _make_entry(self) -> _core.DiT | Call | DeviceCall:
         return self.denoiser.entry() if self.device is None else DeviceCall(self.denoiser, self.device)
 
-    def lower_for(self, n_arms: int) -> Lowered:
+    def _lower_for(self, n_arms: int) -> Lowered:
         """This classifier's policy for a race of so many of its prompts."""
         return self._lowered if n_arms == len(self.arms.class_of_arm) else self._lower(self.policy, n_arms)
 
@@ -357,7 +273,28 @@ class Classifier:
         keep_errors: bool = False,
         in_flight: int = IN_FLIGHT,
     ) -> _core.Loop:
-        """The core's loop for this classifier: for those who feed images themselves."""
+        """The core's loop for this classifier: for those who feed images themselves.
+
+        Parameters
+        ----------
+        lowered : Lowered or None
+            Trials and race; None: the classifier's own.
+        report : callable(n_evals) or None
+            Told of evaluations that were spent.
+        keep_errors : bool
+            In the core's answers.
+        in_flight : int
+            Pictures that race at once.
+
+        Returns
+        -------
+        _core.Loop
+
+        Raises
+        ------
+        DeviceError
+            The model's device can not be used.
+        """
         lowered, arms = lowered or self._lowered, self.arms
         denoiser, entry, where = self.denoiser, self._entry, None
         if isinstance(entry, DeviceCall):
@@ -404,7 +341,25 @@ class Classifier:
         *,
         keep_errors: bool = False,
     ) -> Iterator[Result]:
-        """`stream` of what `encode` gave: for those who look after pictures that can not be read."""
+        """`stream` of what `encode` gave: for those who look after pictures that can not be read.
+
+        Parameters
+        ----------
+        pictures : iterable of Encoded
+        lowered : Lowered or None
+        report : callable(n_evals) or None
+        keep_errors : bool
+            As of `make_loop`.
+
+        Yields
+        ------
+        Result
+
+        Raises
+        ------
+        NonFiniteError, DenoiserError
+            The model's.
+        """
         done: dict[int, Result] = {}
         n_given = 0
         for number, result in self.as_finished(pictures, lowered, report, keep_errors=keep_errors):
@@ -421,13 +376,47 @@ class Classifier:
         *,
         keep_errors: bool = False,
     ) -> Iterator[tuple[int, Result]]:
-        """`classify_encoded` without waiting for a slow picture: (which of `pictures`, its result) as they are finished."""
+        """`classify_encoded` without waiting for a slow picture.
+
+        Parameters
+        ----------
+        pictures : iterable of Encoded
+        lowered : Lowered or None
+        report : callable(n_evals) or None
+        keep_errors : bool
+            As of `make_loop`.
+
+        Yields
+        ------
+        (int, Result)
+            Which of `pictures`, as they are finished.
+
+        Raises
+        ------
+        NonFiniteError, DenoiserError
+            The model's.
+        """
         return InFlight(self, lowered, report, keep_errors=keep_errors).run(pictures)
 
     def encode(self, image: Any, position: int = 0, *, listed: bool = True) -> Encoded:
-        """A picture as the loop takes it; one that can not be used is named by its `position`.
+        """A picture as the loop takes it.
 
-        `listed`: False: its race is of every class, and the shortlist's scorer is not asked.
+        Parameters
+        ----------
+        image : as for a call
+        position : int
+            Names a picture that can not be used.
+        listed : bool
+            False: its race is of every class, and the shortlist's scorer is not asked.
+
+        Returns
+        -------
+        Encoded
+
+        Raises
+        ------
+        ValueError, TypeError
+            It can not be read, or x_start is not of the model's shape, or has NaN.
         """
         denoiser, preparation, chosen = self.denoiser, None, None
         if listed and self.shortlist is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from .classifier import Classifier
 from .errors import MissingExtraError, OutOfWorldWarning
 from .models import demo_pictures
-from .result import Results
+from .results import Results
 
 
 def run(out: Path | None, *, progress: bool | None = True) -> dict[str, Any]:

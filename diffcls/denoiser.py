@@ -178,7 +178,17 @@ class Denoiser:
         return copy
 
     def with_predict(self, predict: Callable[..., Any]) -> Denoiser:
-        """A copy with the same facts and another `predict`."""
+        """A copy with the same facts and another `predict`.
+
+        Parameters
+        ----------
+        predict : callable
+            ``(x_t, t, cond) -> prediction``, as of the constructor.
+
+        Returns
+        -------
+        Denoiser
+        """
         copy = self._copy()
         copy.predict = predict
         return copy
@@ -200,13 +210,30 @@ class Denoiser:
         return self
 
     def entry(self) -> _core.DiT | Call:
-        """What the core calls: the native model, or a function of NumPy arrays around `predict`."""
+        """What the core calls: the native model, or a function of NumPy arrays around `predict`.
+
+        Returns
+        -------
+        _core.DiT, or callable
+            ``(x_t, t, cond) -> prediction`` over NumPy arrays, or device memory.
+        """
         if self.native is not None:
             return self.native
         return {"numpy": _numpy_call, "torch": _torch_call, "jax": _jax_call, "cupy": _cupy_call}[self.framework](self)
 
     def time_of(self, time: NDArray[np.float64]) -> NDArray[Any]:
-        """Time values as `predict` is given them."""
+        """Time values as `predict` is given them.
+
+        Parameters
+        ----------
+        time : (B,) float64
+            Rows of `Schedule.time`.
+
+        Returns
+        -------
+        (B,) int64 or float32
+            Integers of a discrete schedule, else floats.
+        """
         return time.astype(np.int64) if self.schedule.is_discrete else time.astype(np.float32)
 
 

@@ -77,6 +77,10 @@ class ErrorMap:
         smoothing : float
             Standard deviation in elements of x_start (a latent's are some pixels wide); 0: none.
 
+        Returns
+        -------
+        (H, W) float64
+
         Raises
         ------
         ValueError
@@ -89,7 +93,26 @@ class ErrorMap:
         return smooth(flat, smoothing)
 
     def plot(self, ax: Any = None, **options: Any) -> ErrorMapDisplay:
-        """Over the picture: an `ErrorMapDisplay` (needs matplotlib)."""
+        """Over the picture: an `ErrorMapDisplay` (needs matplotlib).
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plotting.ErrorMapDisplay.plot`.
+
+        Returns
+        -------
+        ErrorMapDisplay
+
+        Raises
+        ------
+        ValueError
+            x_start is no picture, or an impossible option.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         from .plotting import ErrorMapDisplay
 
         return ErrorMapDisplay(self).plot(ax=ax, **options)

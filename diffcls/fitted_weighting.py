@@ -83,7 +83,15 @@ class Weighting:
         return f"Weighting({self.model!r}, {len(self.weights)} timesteps, largest at {int(self.weights.argmax())})"
 
     def check(self, schedule: Schedule, loss: str, prediction_type: str) -> None:
-        """
+        """Hold the run against what the weighting was fitted to.
+
+        Parameters
+        ----------
+        schedule : Schedule
+        loss : str
+        prediction_type : str
+            Of the run.
+
         Raises
         ------
         FingerprintMismatchError
@@ -103,7 +111,12 @@ class Weighting:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects: what `save` writes, and what a result's run record holds."""
+        """Plain Python objects: what `save` writes, and what a result's run record holds.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "format": FORMAT,
             "model": self.model,
@@ -115,12 +128,31 @@ class Weighting:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all."""
+        """Write as json, at once or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        OSError
+            The file can not be written.
+        """
         write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Weighting:
-        """
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Weighting
+
         Raises
         ------
         ValueError

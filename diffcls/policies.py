@@ -175,7 +175,7 @@ class Race:
         if self.guarantee == "anytime" and self.caps not in ("default", None):
             raise InputError("caps were given with guarantee='anytime'; they drop classes without a test")
 
-    def lower(self, terms: Terms) -> Lowered:
+    def _lower(self, terms: Terms) -> Lowered:
         k = terms.n_classes
         if isinstance(self.timesteps, (str, Profile)):
             pool = self.pool or (1000 if k > 200 else 500)
@@ -265,7 +265,7 @@ class Fixed:
     def __post_init__(self) -> None:
         _settle(self, n_samples=arguments.integer("n_samples", self.n_samples, at_least=1))
 
-    def lower(self, terms: Terms) -> Lowered:
+    def _lower(self, terms: Terms) -> Lowered:
         return Lowered(_pool(self.n_samples, terms), every_trial())
 
 
@@ -314,7 +314,7 @@ class Staged:
         if list(self.n_samples) != sorted(set(self.n_samples)):
             raise InputError(f"n_samples is {list(self.n_samples)}, must rise from stage to stage")
 
-    def lower(self, terms: Terms) -> Lowered:
+    def _lower(self, terms: Terms) -> Lowered:
         if self.nested:
             ends = np.array(self.n_samples, np.int64) * self.n_trials
             trials = _pool(int(ends[-1]), terms)
@@ -371,7 +371,7 @@ def lower(policy: Policy, terms: Terms) -> Lowered:
     ValueError
         The noise array has fewer rows than the policy has trials.
     """
-    lowered = policy.lower(terms)
+    lowered = policy._lower(terms)
     n = len(lowered.trials["timestep"])
     if terms.n_noise is not None:
         if n > terms.n_noise:

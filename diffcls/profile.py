@@ -84,14 +84,30 @@ class Profile:
         return f"Profile({self.model!r}, {len(self.spread)} timesteps, largest at {int(self.spread.argmax())})"
 
     def density(self, weighting: Floats | None = None) -> Floats:
-        """(T,) chance of each timestep to be drawn, for an objective with this weighting (T,); sums to 1."""
+        """Chance of each timestep to be drawn.
+
+        Parameters
+        ----------
+        weighting : (T,) array_like or None
+            Of the objective; None: every timestep weighs the same.
+
+        Returns
+        -------
+        (T,) float64
+            Sums to 1.
+        """
         w = np.ones(len(self.spread)) if weighting is None else np.asarray(weighting, np.float64)
         mean = float(np.sum(w * self.spread) / w.sum())
         q = w * ((1.0 - FLOOR) * self.spread / mean + FLOOR) if mean > 0.0 else w
         return np.asarray(q / q.sum(), np.float64)
 
     def check(self, schedule: Schedule) -> None:
-        """
+        """Hold a schedule against the one that the profile was measured on.
+
+        Parameters
+        ----------
+        schedule : Schedule
+
         Raises
         ------
         FingerprintMismatchError
@@ -104,7 +120,12 @@ class Profile:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects: what `save` writes, and what a result's run record holds."""
+        """Plain Python objects: what `save` writes, and what a result's run record holds.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "format": FORMAT,
             "model": self.model,
@@ -114,12 +135,31 @@ class Profile:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all."""
+        """Write as json, at once or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        OSError
+            The file can not be written.
+        """
         write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
-        """
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Profile
+
         Raises
         ------
         ValueError
@@ -131,7 +171,23 @@ class Profile:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Profile:
-        """What `to_dict` gave."""
+        """What `to_dict` gave.
+
+        Parameters
+        ----------
+        content : dict
+
+        Returns
+        -------
+        Profile
+
+        Raises
+        ------
+        KeyError
+            Something is missing.
+        ValueError, TypeError
+            `spread` is no (T,) array of finite numbers that are not negative.
+        """
         return cls(content["spread"], content["schedule"], content["model"], content["run"])
 
 

@@ -90,12 +90,12 @@ def calibrate(classifier: Classifier, images: Any, *, smoothing: float = 0.04) -
 class _Survey(Staged):
     """Trials spread evenly over the timesteps that count, however much they count."""
 
-    def lower(self, terms: Terms) -> Lowered:
+    def _lower(self, terms: Terms) -> Lowered:
         n_trials = N_TRIALS if terms.n_noise is None else min(N_TRIALS, terms.n_noise)
         trials = _core.trials_pool(
             n_trials, terms.n_timesteps, weighting=terms.weighting, density=None, antithetic=terms.antithetic
         )
-        return Lowered(trials, super().lower(terms).policy)
+        return Lowered(trials, super()._lower(terms).policy)
 
 
 def _relative_squares(errors: Any, winner: int, weight: Floats) -> list[Floats]:

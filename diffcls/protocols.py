@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .policies import Staged, Terms, paper
+from .policies import Staged, Terms, lower, paper
 from .schedule import Schedule
 
 N_TIMESTEPS = 1000
@@ -65,12 +65,13 @@ class PublishedProtocol:
 
     @property
     def metrics(self) -> tuple[str, ...]:
+        """Names of what the paper tells of a row."""
         return METRICS
 
     @property
     def n_evals(self) -> int:
         """Denoiser evaluations that one image costs with `n_classes` prompts."""
-        lowered = self.policy.lower(Terms(self.n_classes, N_TIMESTEPS, None))
+        lowered = lower(self.policy, Terms(self.n_classes, N_TIMESTEPS, None))
         ends, keep = lowered.policy["caps"].T
         alive = np.minimum.accumulate([self.n_classes, *keep[:-1]])
         return int(np.diff(ends, prepend=0) @ alive)
@@ -82,6 +83,10 @@ class PublishedProtocol:
         ----------
         half_precision : bool
             With the rounded coefficients of the published float16 runs (`Schedule.half_precision`): a fault, for parity.
+
+        Returns
+        -------
+        Schedule
 
         Raises
         ------
@@ -96,7 +101,12 @@ class PublishedProtocol:
         return schedule.half_precision() if half_precision else schedule
 
     def options(self) -> dict[str, Any]:
-        """Options of `Classifier` and `classify` that make this row; any of them may be overridden in the dict."""
+        """Options of `Classifier` and `classify` that make this row; any of them may be overridden in the dict.
+
+        Returns
+        -------
+        dict
+        """
         return {"policy": self.policy, "loss": self.loss, "templates": self.template, "weighting": "uniform"}
 
 

@@ -21,7 +21,8 @@ from .options import (
     describe_weighting,
 )
 from .policies import Fixed, Lowered, Policy, describe, every_trial, lower
-from .result import Result, Results, probabilities
+from .result import Result, probabilities
+from .results import Results
 from .tables import ErrorTable
 from .temperature import Calibration
 from .threads import backend

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +91,31 @@ class Result:
         warnings: Sequence[str] = (),
         unlike_training: bool | None = None,
     ) -> Result:
-        """Of what the core says of one picture, live or replayed."""
+        """Of what the core says of one picture, live or replayed.
+
+        Parameters
+        ----------
+        race : dict
+            The core's own: index, losses, stderr, excess, n_trials, alive, n_evals, status, p_disagree, trace.
+        classes : list of str, (K,)
+        log_prior : (K,) float64
+        temperature : float
+            In the unit of the losses.
+        run : dict
+        errors : (K, S) float64 or None
+        warnings : sequence of str
+        unlike_training : bool or None
+            As of the attributes.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        KeyError
+            `race` lacks something.
+        """
         return cls(
             classes=classes,
             index=race["index"],
@@ -113,6 +137,7 @@ class Result:
 
     @property
     def label(self) -> str:
+        """The winner."""
         return self.classes[self.index]
 
     @property
@@ -129,21 +154,46 @@ class Result:
         return as_json(fitted.get("policy")) in (None, policy)
 
     def ranking(self) -> NDArray[np.int64]:
-        """Class indices, best first: the winner, then by probability; ties in the caller's order."""
+        """Class indices, best first: the winner, then by probability; ties in the caller's order.
+
+        Returns
+        -------
+        (K,) int64
+        """
         order = np.argsort(-self.probabilities, kind="stable")
         return np.concatenate([[self.index], order[order != self.index]])
 
     def to_list(self, top_k: int | None = None) -> list[dict[str, Any]]:
-        """``[{"label": ..., "score": ...}, ...]``, best first, as Hugging Face pipelines give it."""
+        """``[{"label": ..., "score": ...}, ...]``, best first, as Hugging Face pipelines give it.
+
+        Parameters
+        ----------
+        top_k : int or None
+            So many of the best; None: all.
+
+        Returns
+        -------
+        list of dict
+
+        Raises
+        ------
+        TypeError
+            `top_k` is no integer.
+        """
         return [{"label": self.classes[i], "score": float(self.probabilities[i])} for i in self.ranking()[:top_k]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects, ready for json (NaN stays NaN)."""
+        """Plain Python objects, ready for json (NaN stays NaN).
+
+        Returns
+        -------
+        dict
+        """
         return {
             "label": self.label,
             "index": self.index,
             "classes": list(self.classes),
-            **{name: getattr(self, name).tolist() for name in _COLUMNS},
+            **{name: getattr(self, name).tolist() for name in COLUMNS},
             "n_evals": self.n_evals,
             "calibrated": self.calibrated,
             "status": self.status,
@@ -155,14 +205,43 @@ class Result:
         }
 
     def to_arrow(self) -> Any:
-        """A pyarrow table, one row a class; `unlike_training` is the picture's, in each."""
-        pa = _pyarrow()
-        columns: dict[str, Any] = {"class": self.classes, **{name: getattr(self, name) for name in _COLUMNS}}
+        """A pyarrow table, one row a class; `unlike_training` is the picture's, in each.
+
+        Returns
+        -------
+        pyarrow.Table
+
+        Raises
+        ------
+        MissingExtraError
+            pyarrow is not installed.
+        """
+        pa = pyarrow()
+        columns: dict[str, Any] = {"class": self.classes, **{name: getattr(self, name) for name in COLUMNS}}
         columns["unlike_training"] = pa.array([self.unlike_training] * len(self.classes), pa.bool_())
         return pa.table(columns)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
-        """The elimination curve: an `EliminationDisplay` (needs matplotlib)."""
+        """The elimination curve.
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+        **kwargs
+            Of `plotting.EliminationDisplay.plot`.
+
+        Returns
+        -------
+        EliminationDisplay
+
+        Raises
+        ------
+        ValueError
+            An impossible option.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         from .plotting import EliminationDisplay
 
         return EliminationDisplay.from_result(self, ax=ax, **kwargs)
@@ -185,169 +264,17 @@ class Result:
         return of_result(self)
 
 
-_COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
+COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
+"""What a picture has one of for each class."""
 
 
-class Results(Sequence[Result]):
-    """Several pictures' classifications: a sequence of `Result`, and the same attributes stacked, pictures first.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        One a picture, all of the same classes.
-    classes : (K,) sequence of str
-    stacked : mapping of name to array, or None
-        Attributes of all pictures at once, where they are at hand (a replay's); None: taken from `results`.
-
-    Attributes
-    ----------
-    classes : list of str, (K,)
-    label : (N,) list of str
-    index : (N,) int64
-    losses, stderr, excess, probabilities : (N, K) float64
-    n_trials, alive : (N, K) int64, bool
-    n_evals : (N,) int64
-    p_disagree : (N,) float64
-    status, trace, errors, unlike_training, warnings : (N,) list
-        Of what a `Result` has.
-    calibrated : bool
-        All of them are; False of none.
-    run : dict
-        The first picture's.
-    """
-
-    def __init__(
-        self, results: Sequence[Result], classes: Sequence[str], *, stacked: Mapping[str, Any] | None = None
-    ) -> None:
-        self._results = list(results) if stacked is None else results
-        self.classes = list(classes)
-        self._stacked = stacked or {}
-
-    def __len__(self) -> int:
-        return len(self._results)
-
-    @overload
-    def __getitem__(self, index: int) -> Result: ...
-    @overload
-    def __getitem__(self, index: slice) -> Results: ...
-    def __getitem__(self, index: int | slice) -> Result | Results:
-        if isinstance(index, slice):
-            return Results(self._results[index], self.classes)
-        return self._results[index]
-
-    def __iter__(self) -> Iterator[Result]:
-        return iter(self._results)
-
-    def _stack(self, name: str, dtype: Any, *, by_class: bool = True) -> NDArray[Any]:
-        """(N, K), or (N,) of what an image has one of."""
-        rows = self._stacked[name] if name in self._stacked else [getattr(result, name) for result in self._results]
-        shape = (len(self), len(self.classes)) if by_class else (len(self),)
-        return np.array(rows, dtype).reshape(shape)
-
-    @property
-    def label(self) -> list[str]:
-        return [self.classes[i] for i in self.index.tolist()]
-
-    @property
-    def index(self) -> NDArray[np.int64]:  # type: ignore[override]  # the winners, as in Result; not a search
-        return self._stack("index", np.int64, by_class=False)
-
-    @property
-    def losses(self) -> Floats:
-        return self._stack("losses", np.float64)
-
-    @property
-    def stderr(self) -> Floats:
-        return self._stack("stderr", np.float64)
-
-    @property
-    def excess(self) -> Floats:
-        return self._stack("excess", np.float64)
-
-    @property
-    def n_trials(self) -> NDArray[np.int64]:
-        return self._stack("n_trials", np.int64)
-
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        return self._stack("alive", np.bool_)
-
-    @property
-    def probabilities(self) -> Floats:
-        return self._stack("probabilities", np.float64)
-
-    @property
-    def n_evals(self) -> NDArray[np.int64]:
-        return self._stack("n_evals", np.int64, by_class=False)
-
-    @property
-    def p_disagree(self) -> Floats:
-        return self._stack("p_disagree", np.float64, by_class=False)
-
-    @property
-    def status(self) -> list[str]:
-        return list(self._stacked["status"]) if self._stacked else [result.status for result in self._results]
-
-    @property
-    def calibrated(self) -> bool:
-        return bool(self._results) and all(result.calibrated for result in self._results)
-
-    @property
-    def trace(self) -> list[list[dict[str, int]]]:
-        return [result.trace for result in self._results]
-
-    @property
-    def errors(self) -> list[Floats | None]:
-        return [result.errors for result in self._results]
-
-    @property
-    def unlike_training(self) -> list[bool | None]:
-        return [result.unlike_training for result in self._results]
-
-    @property
-    def warnings(self) -> list[list[str]]:
-        return [result.warnings for result in self._results]
-
-    @property
-    def run(self) -> dict[str, Any]:
-        return dict(self._results[0].run) if self._results else {}
-
-    def to_list(self, top_k: int | None = None) -> list[list[dict[str, Any]]]:
-        return [result.to_list(top_k) for result in self._results]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes, "results": [result.to_dict() for result in self._results]}
-
-    def to_arrow(self) -> Any:
-        """A pyarrow table, one row a picture; arrays are lists."""
-        pa = _pyarrow()
-        columns: Mapping[str, Any] = {
-            "label": self.label,
-            **{name: list(getattr(self, name)) for name in _COLUMNS},
-            "n_evals": self.n_evals,
-            "status": self.status,
-            "p_disagree": self.p_disagree,
-            "unlike_training": pa.array(self.unlike_training, pa.bool_()),
-        }
-        return pa.table(dict(columns))
-
-    def _repr_html_(self) -> str:
-        """A row a picture, for notebooks."""
-        from .result_html import of_results
-
-        return of_results(self)
-
-    def __repr__(self) -> str:
-        mean = float(self.n_evals.mean()) if self._results else 0.0
-        return f"Results({len(self)} pictures, {len(self.classes)} classes, {mean:.0f} evaluations each)"
-
-
-def _pyarrow() -> Any:
+def pyarrow() -> Any:
+    """The package, or what to install."""
     try:
-        import pyarrow
+        import pyarrow as pa
     except ImportError:
         raise MissingExtraError("to_arrow needs pyarrow: pip install 'diffcls[results]'") from None
-    return pyarrow
+    return pa
 
 
 def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:

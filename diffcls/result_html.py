@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .thumbnail import data_url
 
 if TYPE_CHECKING:
-    from .result import Result, Results
+    from .result import Result
+    from .results import Results
 
 N_CLASSES, N_PICTURES = 10, 12
 """Shown; how many more there are is said."""

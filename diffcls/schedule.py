@@ -128,23 +128,7 @@ class Schedule:
     def scaled_linear(cls, n: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Schedule:
         """Square roots of betas linear in t (Stable Diffusion; Rombach et al., 2022).
 
-        Parameters
-        ----------
-        n : int
-            Timesteps, 1 to 2**20.
-        beta_start, beta_end : float
-            Of the first and the last timestep.
-
-        Returns
-        -------
-        Schedule
-
-        Raises
-        ------
-        ValueError
-            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
-        TypeError
-            `n` is no integer.
+        Parameters, result and errors are those of `linear`.
         """
         return cls._discrete(_core.schedule_scaled_linear(_count(n), beta_start, beta_end))
 
@@ -152,21 +136,7 @@ class Schedule:
     def squaredcos_cap_v2(cls, n: int = 1000) -> Schedule:
         """Cosine schedule (Nichol and Dhariwal, 2021, eq. 17), betas capped at 0.999.
 
-        Parameters
-        ----------
-        n : int
-            Timesteps, 1 to 2**20.
-
-        Returns
-        -------
-        Schedule
-
-        Raises
-        ------
-        ValueError
-            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
-        TypeError
-            `n` is no integer.
+        `n`, result and errors are those of `linear`.
         """
         return cls._discrete(_core.schedule_squaredcos(_count(n)))
 
@@ -174,23 +144,12 @@ class Schedule:
     def flow(cls, n: int = 1000, shift: float = 1.0) -> Schedule:
         """Rectified flow: ``alpha = 1 - s``, ``sigma = s``, time ``n * s`` with s shifted (Esser et al., 2024, eq. 23).
 
+        `n`, result and errors are those of `linear`.
+
         Parameters
         ----------
-        n : int
-            Timesteps, 1 to 2**20.
         shift : float
             s = shift u / (1 + (shift - 1) u) of u = 1 / n, 2 / n, ..., 1.
-
-        Returns
-        -------
-        Schedule
-
-        Raises
-        ------
-        ValueError
-            `n` is out of its range, or coefficients that are not finite or do not rise come of it.
-        TypeError
-            `n` is no integer.
         """
         return cls(*_core.schedule_flow(_count(n), shift), discrete=False)
 
@@ -236,6 +195,10 @@ class Schedule:
         config : scheduler, or mapping
         image_seq_len : int or None
             Tokens of an image, for a flow whose shift follows the image's size (``use_dynamic_shifting``).
+
+        Returns
+        -------
+        Schedule
 
         Raises
         ------
@@ -294,6 +257,10 @@ class Schedule:
         A fault, kept for parity.  With `scaled_linear` the noise is 7.2 % too strong at t = 0, 7.3 % too weak at t = 1, and
         off by less than 0.1 % from t = 119 on.
 
+        Returns
+        -------
+        Schedule
+
         Raises
         ------
         ValueError
@@ -306,17 +273,30 @@ class Schedule:
         return Schedule(np.sqrt(half), np.sqrt(np.float16(1) - half), self.time, discrete=self.is_discrete)
 
     def error_factor(self, prediction_type: PredictionType) -> Floats:
-        """(T,): by what a prediction of this type misses its target, for the same mistake about x_t.
+        """By what a prediction of this type misses its target, for the same mistake about x_t.
 
         x_start and eps that make the same x_t differ from the true ones by ``-sigma u`` and ``alpha u`` with one u, so the
         target ``p x_start + q eps`` is missed by ``(alpha q - sigma p) u``; this is ``|alpha q - sigma p|``.  It is alpha
         for epsilon, sigma for sample, alpha^2 + sigma^2 for v_prediction, alpha + sigma for flow_prediction.
+
+        Parameters
+        ----------
+        prediction_type : str or (p, q)
+
+        Returns
+        -------
+        (T,) float64
+
+        Raises
+        ------
+        ValueError
+            No such prediction type.
         """
         p, q = self.target(prediction_type)
         return np.abs(self.alpha * q - self.sigma * p)
 
     def loss_weight(self, from_type: PredictionType, to_type: PredictionType, *, loss: str = "l2") -> Floats:
-        """(T,): multiplies errors of a model that predicts `from_type` into those it would have predicting `to_type`.
+        """What turns errors of a model that predicts `from_type` into those it would have predicting `to_type`, by a product.
 
         ``(error_factor(to_type) / error_factor(from_type))^2``, without the square for "l1": stored errors of one
         parameterisation become another's without a new evaluation.
@@ -326,6 +306,10 @@ class Schedule:
         from_type, to_type : str or (p, q)
         loss : {"l2", "l1"}
             A Huber error does not scale, so it can not be converted.
+
+        Returns
+        -------
+        (T,) float64
 
         Raises
         ------
@@ -346,7 +330,13 @@ class Schedule:
         return ratio**2 if loss == "l2" else ratio
 
     def to_dict(self) -> dict[str, Any]:
-        """Enough to make it again."""
+        """Enough to make it again.
+
+        Returns
+        -------
+        dict
+            "alpha", "sigma" and "time".
+        """
         return {"alpha": self.alpha.tolist(), "sigma": self.sigma.tolist(), "time": self.time.tolist()}
 
 

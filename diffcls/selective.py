@@ -54,9 +54,19 @@ class RiskCoverageCurve:
         return self.aurc - float(self.best_risk.mean())
 
     def coverage_at(self, risk: float) -> float:
-        """Largest coverage at which the risk of these pictures is at most `risk`; 0 when there is none.
+        """Largest coverage at which the risk of these pictures is at most `risk`.
 
         A figure of the pictures at hand, not a bound for others.  Only coverages that a threshold can give count.
+
+        Parameters
+        ----------
+        risk : float
+            Share of wrong answers.
+
+        Returns
+        -------
+        float
+            0 when there is none.
         """
         ends = np.append(self.threshold[1:] != self.threshold[:-1], True)
         fits = np.flatnonzero(ends & (self.risk <= risk))

@@ -79,6 +79,10 @@ class Shortlist:
         classes : sequence of str
             In the order in which they will be asked.
 
+        Returns
+        -------
+        Shortlist
+
         Raises
         ------
         ValueError
@@ -92,14 +96,40 @@ class Shortlist:
         return replace(self, n_images=len(images), n_missed=missed)
 
     def choose(self, image: Any, classes: list[str]) -> NDArray[np.int64]:
-        """(k,) positions of the classes kept, ascending; all where there are no more."""
+        """Classes that are kept of one picture.
+
+        Parameters
+        ----------
+        image : as the scorer takes it
+        classes : list of str, (K,)
+
+        Returns
+        -------
+        (min(k, K),) int64
+            Positions in `classes`, ascending.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The scorer gave other than K numbers.
+        """
         if self.k >= len(classes):
             return np.arange(len(classes))
         best = np.argsort(-self.scores(image, classes), kind="stable")[: self.k]
         return np.sort(best).astype(np.int64)
 
     def scores(self, image: Any, classes: list[str]) -> NDArray[np.float64]:
-        """(K,), higher is better.
+        """The scorer's numbers of one picture.
+
+        Parameters
+        ----------
+        image : as the scorer takes it
+        classes : list of str, (K,)
+
+        Returns
+        -------
+        (K,) float64
+            Higher is better.
 
         Raises
         ------
@@ -126,7 +156,12 @@ class Shortlist:
         return scores
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for run records."""
+        """Plain data, for run records.
+
+        Returns
+        -------
+        dict
+        """
         name = getattr(self.scorer, "__qualname__", None) or type(self.scorer).__name__
         measured = {"n_images": self.n_images, "miss_rate": self.miss_rate, "interval": self.interval}
         return {"scorer": name, "k": self.k, **measured}

@@ -22,7 +22,8 @@ from .errors import DTypeError, InputError, MissingExtraError, ShapeError
 from .models.registry import load
 from .policies import Policy
 from .prompts import Templates
-from .result import Floats, Result, Results, logits
+from .result import Floats, Result, logits
+from .results import Results
 from .schedule import Schedule
 from .temperature import Calibration, fit_temperature
 
@@ -123,6 +124,11 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X : pictures or (N, n_features) array
         y : (N,) array of labels
 
+        Returns
+        -------
+        DiffusionClassifier
+            Itself.
+
         Raises
         ------
         ValueError
@@ -145,7 +151,22 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def classify(self, X: Any) -> Results:
-        """Everything that is known of each picture: losses, evaluations spent, `Result` by `Result`."""
+        """Everything that is known of each picture: losses, evaluations spent, `Result` by `Result`.
+
+        Parameters
+        ----------
+        X : pictures or (N, n_features) array
+            As of `fit`.
+
+        Returns
+        -------
+        Results
+
+        Raises
+        ------
+        ValueError, TypeError
+            `fit` was not called (scikit-learn's NotFittedError), or pictures that the model does not take.
+        """
         check_is_fitted(self)
         X, _ = self._check(X)
         results = self.classifier_(list(self._x_starts(X)))
@@ -153,16 +174,64 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return results
 
     def decision_function(self, X: Any) -> Floats:
-        """``log prior - excess / temperature``, (N, K); with two classes the second less the first, (N,)."""
+        """``log prior - excess / temperature``.
+
+        Parameters
+        ----------
+        X : pictures or (N, n_features) array
+            As of `fit`.
+
+        Returns
+        -------
+        (N, K) float64, or (N,)
+            Columns in the order of `classes_`; with two classes the second less the first.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `fit` was not called (scikit-learn's NotFittedError), or pictures that the model does not take.
+        """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict_proba(self, X: Any) -> Floats:
-        """(N, K), columns in the order of `classes_`: the softmax of `decision_function`."""
+        """The softmax of `decision_function`.
+
+        Parameters
+        ----------
+        X : pictures or (N, n_features) array
+            As of `fit`.
+
+        Returns
+        -------
+        (N, K) float64
+            Columns in the order of `classes_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `fit` was not called (scikit-learn's NotFittedError), or pictures that the model does not take.
+        """
         return self.classify(X).probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most probable label of each picture, (N,): the race's winner unless priors or biases say otherwise."""
+        """The most probable label of each picture: the race's winner unless priors or biases say otherwise.
+
+        Parameters
+        ----------
+        X : pictures or (N, n_features) array
+            As of `fit`.
+
+        Returns
+        -------
+        (N,) array
+            Of the dtype of `classes_`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `fit` was not called (scikit-learn's NotFittedError), or pictures that the model does not take.
+        """
         best = self._scores(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 

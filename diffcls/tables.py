@@ -106,6 +106,7 @@ class ErrorTable:
 
     @property
     def prediction_type(self) -> str:
+        """The model's own; "(p, q)" where it was given as these."""
         return str(self.run.get("prediction_type"))
 
     @property
@@ -122,7 +123,17 @@ class ErrorTable:
         return self.schedule.target(cast("Any", self.prediction_type))
 
     def terms(self, weighting: Floats | None) -> Terms:
-        """What a policy is told of the run, with this weighting."""
+        """What a policy is told of the run, with this weighting.
+
+        Parameters
+        ----------
+        weighting : (T,) float64 or None
+            None: every timestep weighs the same.
+
+        Returns
+        -------
+        Terms
+        """
         return Terms(
             n_classes=len(self.classes),
             n_timesteps=len(self.schedule),
@@ -141,7 +152,12 @@ class ErrorTable:
         return f"ErrorTable({n} images, {k} classes, {s} trials{'' if self.labels is None else ', labelled'})"
 
     def check(self, classifier: Classifier) -> None:
-        """
+        """Hold a classifier against the one that made these errors.
+
+        Parameters
+        ----------
+        classifier : Classifier
+
         Raises
         ------
         FingerprintMismatchError
@@ -156,6 +172,17 @@ class ErrorTable:
 
         Images as a slice stay a view; the others are copied.  Weights of fewer trials are scaled to mean 1 again.  The run
         record follows: its classes, priors and biases are the chosen ones', and chosen trials are no policy's.
+
+        Parameters
+        ----------
+        images : slice, (n,) integers or booleans, or None
+        classes : (k,) names or positions, or None
+        trials : slice, (s,) integers or booleans, or None
+            None: all.
+
+        Returns
+        -------
+        ErrorTable
 
         Raises
         ------
@@ -196,6 +223,17 @@ class ErrorTable:
 
         One row an image, ``errors`` as Arrow's fixed-shape tensor of (K, S) float64, ``label`` as int64 or null; everything
         else is json in the schema's metadata.  Needs pyarrow (extra `results`).
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        OSError
+            The file can not be written.
+        MissingExtraError
+            pyarrow is not installed.
         """
         from .table_file import save
 
@@ -210,6 +248,10 @@ class ErrorTable:
         path : path
         classifier : Classifier or None
             Must be one that would make the same errors.
+
+        Returns
+        -------
+        ErrorTable
 
         Raises
         ------

@@ -61,7 +61,15 @@ class Calibration:
     fingerprint: dict[str, Any] | None
 
     def log_bias(self, classes: Sequence[str]) -> Floats:
-        """(K,) bias of `classes`, in their order; zeros where none was fitted.
+        """Bias of `classes`, in their order; zeros where none was fitted.
+
+        Parameters
+        ----------
+        classes : (K,) sequence of str
+
+        Returns
+        -------
+        (K,) float64
 
         Raises
         ------
@@ -84,6 +92,11 @@ class Calibration:
     def check(self, run: Mapping[str, Any]) -> None:
         """Hold the settings of a run against those that it was fitted under.
 
+        Parameters
+        ----------
+        run : mapping
+            `Result.run`.
+
         Raises
         ------
         FingerprintMismatchError
@@ -100,6 +113,12 @@ class Calibration:
                 )
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain Python objects: what `save` writes.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "format": FORMAT,
             "temperature": self.temperature,
@@ -112,12 +131,30 @@ class Calibration:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all."""
+        """Write as json, at once or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        OSError
+            The file can not be written.
+        """
         write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        Calibration
 
         Raises
         ------

@@ -98,20 +98,11 @@ def equivalent(schedule: Schedule, prediction_type: PredictionType, to: str) -> 
     A noise level has one of these errors, however x_t is scaled: v is that of the variance-preserving form
     (Salimans and Ho, 2022, appendix D), the flow's that of ``(1 - s) x_start + s eps`` (Esser et al., 2024).
 
+    Parameters, result and errors are those of `uniform`; a weight that is infinite at a row is a ValueError too.
+
     Parameters
     ----------
-    schedule, prediction_type
-        As for `uniform`.
     to : {"epsilon", "v_prediction", "sample", "flow_prediction"}
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such `to` or prediction type, or the weight is infinite at a row of this schedule.
     """
     a, s = schedule.alpha, schedule.sigma
     on_u = {"epsilon": a**2, "v_prediction": a**2 + s**2, "sample": s**2, "flow_prediction": (a + s) ** 2}
@@ -123,19 +114,7 @@ def equivalent(schedule: Schedule, prediction_type: PredictionType, to: str) -> 
 def snr(schedule: Schedule, prediction_type: PredictionType) -> Floats:
     """SNR on the error of x_start (Hang et al., 2023), which is 1 on the error of eps (Ho et al., 2020).
 
-    Parameters
-    ----------
-    schedule, prediction_type
-        As for `uniform`.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, or the weight is infinite at a row of this schedule.
+    Parameters, result and errors are those of `uniform`; a weight that is infinite at a row is a ValueError too.
     """
     return _own(schedule.alpha**2, schedule, prediction_type, "snr")
 
@@ -143,23 +122,12 @@ def snr(schedule: Schedule, prediction_type: PredictionType) -> Floats:
 def min_snr(schedule: Schedule, prediction_type: PredictionType, *, gamma: float = 5.0) -> Floats:
     """min(SNR, gamma) on the error of x_start (Hang et al., 2023): min(1, gamma / SNR) on that of eps.
 
+    Parameters, result and errors are those of `uniform`; a weight that is infinite at a row is a ValueError too.
+
     Parameters
     ----------
-    schedule, prediction_type
-        As for `uniform`.
     gamma : float
         Positive.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, gamma is not positive, or the weight is infinite at a row of this schedule.
-    TypeError
-        gamma is no number.
     """
     _positive("gamma", gamma)
     on_u = np.minimum(schedule.alpha**2, gamma * schedule.sigma**2)
@@ -171,19 +139,7 @@ def truncated_snr(schedule: Schedule, prediction_type: PredictionType) -> Floats
 
     Infinite on an eps-prediction where alpha is zero, hence refused there.
 
-    Parameters
-    ----------
-    schedule, prediction_type
-        As for `uniform`.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, or the weight is infinite at a row of this schedule.
+    Parameters, result and errors are those of `uniform`; a weight that is infinite at a row is a ValueError too.
     """
     return _own(np.maximum(schedule.alpha, schedule.sigma) ** 2, schedule, prediction_type, "truncated_snr")
 
@@ -199,26 +155,15 @@ def edm(
     """EDM's training loss (Karras et al., 2022, table 1): lambda(s) = (s^2 + sd^2) / (s sd)^2 on the error of x_start, with
     ln(s) drawn from a normal.
 
+    Parameters, result and errors are those of `uniform`; fewer than two rows that have noise and picture are a
+    ValueError too.
+
     Parameters
     ----------
-    schedule, prediction_type
-        As for `uniform`.
     mean, spread : float
-        Of ln(s), s = sigma / alpha.
+        Of ln(s), s = sigma / alpha; `spread` is positive.
     sigma_data : float or None
-        Standard deviation of x_start's elements.  None: the schedule's, else 0.5.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, `spread` or `sigma_data` is not positive, fewer than two rows with noise and picture, or
-        the weight is infinite at a row.
-    TypeError
-        `spread` or `sigma_data` is no number.
+        Standard deviation of x_start's elements, positive.  None: the schedule's, else 0.5.
     """
     _positive("spread", spread)
     sd = schedule.sigma_data or 0.5 if sigma_data is None else _positive("sigma_data", sigma_data)
@@ -234,24 +179,13 @@ def logit_normal(
 
     The flow's time of a row is sigma / (alpha + sigma), and its logit is ln(sigma / alpha); any schedule has it.
 
+    Parameters, result and errors are those of `uniform`; fewer than two rows that have noise and picture are a
+    ValueError too.
+
     Parameters
     ----------
-    schedule, prediction_type
-        As for `uniform`.
     mean, spread : float
-        Of the logit, ln(sigma / alpha).
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, `spread` is not positive, fewer than two rows with noise and picture, or the weight is infinite
-        at a row.
-    TypeError
-        `spread` is no number.
+        Of the logit, ln(sigma / alpha); `spread` is positive.
     """
     _positive("spread", spread)
     level, width = _trapezoid(_log_ratio(schedule))
@@ -262,21 +196,12 @@ def logit_normal(
 def clark_jaini(schedule: Schedule, prediction_type: PredictionType, *, rate: float = 7.0) -> Floats:
     """exp(-rate t) on the error of x_start, t from 0 to 1 along the schedule's rows (Clark and Jaini, 2023, section 3).
 
+    Parameters, result and errors are those of `uniform`; a weight that is infinite at a row is a ValueError too.
+
     Parameters
     ----------
-    schedule, prediction_type
-        As for `uniform`.
     rate : float
         The paper's is 7.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, or the weight is infinite at a row of this schedule.
     """
     t = np.arange(len(schedule)) / max(1, len(schedule) - 1)
     return _own(np.exp(-rate * t) * schedule.sigma**2, schedule, prediction_type, "clark_jaini")
@@ -294,19 +219,8 @@ def likelihood(schedule: Schedule, prediction_type: PredictionType) -> Floats:
     schedule the integral is the trapezoidal sum; what lies beyond its first and last row is lost, which is little when
     classes can not be told apart there.  Rows without noise, or with nothing else, have weight zero.
 
-    Parameters
-    ----------
-    schedule, prediction_type
-        As for `uniform`.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such prediction type, fewer than two rows with noise and picture, or the weight is infinite at a row.
+    Parameters, result and errors are those of `uniform`; fewer than two rows that have noise and picture are a
+    ValueError too.
     """
     _, width = _trapezoid(2.0 * _log_ratio(schedule))
     return _own(schedule.alpha**2 * width, schedule, prediction_type, "likelihood")
@@ -379,21 +293,12 @@ def names() -> list[str]:
 def named(name: str, schedule: Schedule, prediction_type: PredictionType) -> Floats:
     """The weighting of that name, with the constants of its source.
 
+    Parameters, result and errors are those of `uniform`; so is a name that there is not.
+
     Parameters
     ----------
     name : str
         One of `names`.
-    schedule, prediction_type
-        As for `uniform`.
-
-    Returns
-    -------
-    (T,) float64
-
-    Raises
-    ------
-    ValueError
-        No such name, or the weight is infinite somewhere on this schedule.
     """
     if name not in _NAMED:
         raise InputError(f"weighting is {name!r}, must be one of {', '.join(_NAMED)}, or an array over timesteps")

@@ -43,15 +43,71 @@ print(f"{{right}} of 12 right, losses {{answers.losses.sum().hex()}}")
 # what an extra promises: this runs in an environment that has no other
 PROBES = {
     "completion": "import diffcls.cli as c\nassert c.main(['completion', 'bash']) == 0",
-    "image": "from PIL import Image\nImage.new('L', (28, 28)).save('a.png')\nprint(diffcls.classify('a.png').label)",
-    "plot": "import diffcls.cli as c\nassert c.main(['demo', '--out', 'sheet.png']) == 0",
-    "progress": "r = diffcls.classify(pictures[:2], progress=True)\nassert 'tqdm' in sys.modules",
-    "results": "assert diffcls.classify(pictures[0]).to_arrow().num_rows == 20",
-    "sklearn": "from diffcls.sklearn import DiffusionClassifier\nimport numpy as np\n"
-    "print(DiffusionClassifier().fit(np.eye(4)[[0, 1, 2, 3] * 3], [0, 1, 2, 3] * 3).predict(np.eye(4)))",
-    "ray": "import diffcls.ray\nassert diffcls.ray.BatchClassifier",
-    "diffusers": "assert len(diffcls.diffusers.families()) > 5\nimport diffusers, transformers, torch",
-    "train": "import torch, safetensors, scipy, PIL\nimport diffcls.models.torch_dit",
+    "image": """
+from PIL import Image
+Image.fromarray(pictures[0]).save("a.png")
+assert diffcls.classify("a.png").index == labels[0]
+""",
+    "plot": """
+import diffcls.cli as c
+assert c.main(["demo", "--out", "sheet.png"]) == 0
+diffcls.classify(pictures[0]).plot().figure_.savefig("race.png")
+""",
+    "progress": """
+import io
+sys.stderr = io.StringIO()
+sys.stderr.isatty = lambda: True  # a bar is for somebody who watches
+diffcls.classify(pictures[:2], progress=True)
+assert "tqdm" in sys.modules and "2 pictures" in sys.stderr.getvalue()
+""",
+    "results": """
+assert diffcls.classify(pictures[0]).to_arrow().num_rows == 20
+report = diffcls.evaluate(diffcls.Classifier(), pictures[:8], labels=labels[:8], out="run", progress=False)
+assert report.n_judged == 8 and diffcls.Report.load("run").accuracy == report.accuracy
+table = diffcls.Classifier().error_table(pictures[:2], n_samples=20)
+table.save("a.arrow")
+assert (diffcls.ErrorTable.load("a.arrow").errors == table.errors).all()
+""",
+    "sklearn": """
+from diffcls.sklearn import DiffusionClassifier
+import numpy as np
+X, y = np.eye(4)[[0, 1, 2, 3] * 3], np.array([0, 1, 2, 3] * 3)
+assert (DiffusionClassifier().fit(X, y).predict(X) == y).all()
+""",
+    "ray": """
+import numpy as np
+import diffcls.ray
+if __name__ == "__main__":
+    report = diffcls.ray.evaluate(diffcls.Classifier, pictures[:4], labels=labels[:4], out="run", workers=1, shards=1)
+    assert report.n_judged == 4
+""",
+    "torch": """
+import torch
+from diffcls.torch import DiffusionClassifier, twin
+module = DiffusionClassifier(twin(), n_samples=2)
+x = module.encode(pictures[:2]).requires_grad_()
+module(x)[:, 0].sum().backward()
+assert x.grad.abs().sum() > 0
+""",
+    "diffusers": """
+from PIL import Image, ImageDraw
+picture = Image.new("RGB", (32, 32), "black")
+draw = ImageDraw.Draw(picture)
+draw.ellipse((2, 10, 13, 21), fill="red")
+draw.rectangle((18, 10, 29, 21), fill="blue")
+result = diffcls.classify(picture, ["a red circle", "a green ring"], model="shapes", policy=diffcls.Fixed(20))
+assert result.label == "a red circle", result
+""",
+    "train": """
+import runpy
+sys.argv = ["train", "--help"]
+try:
+    runpy.run_module("diffcls.models.train", run_name="__main__")
+except SystemExit as done:
+    assert done.code == 0
+from diffcls.models.torch_dit import Config, DiT
+import torch, safetensors.torch, scipy, PIL
+""",
 }
 FIRST = (
     "import sys, warnings\nwarnings.simplefilter('ignore')\nimport diffcls\n"
@@ -74,7 +130,7 @@ def main():
     if not options.extras:
         try_out(options.python, [str(wheel)], BARE.format(heavy=set(HEAVY)), "bare")
     for extra in chosen:
-        probe = FIRST + PROBES.get(extra, "")
+        probe = FIRST + PROBES[extra]
         try_out(options.python, [f"diffcls[{extra}] @ {wheel.as_uri()}"], probe, extra)
 
 

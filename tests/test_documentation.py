@@ -54,16 +54,50 @@ RAISES_NOTHING = {
     "diffcls.plotting.WinogroundDisplay": "a WinogroundReport was checked where it was made",
     "diffcls.sklearn.DiffusionClassifier": "scikit-learn's estimators check nothing before fit",
     "diffcls.sklearn.gaussian_denoiser": "called by fit, with arrays that it has checked",
+    "diffcls.denoiser.Denoiser.time_of": "called by the core, with rows of the schedule",
+    "diffcls.denoiser.Denoiser.to": "a device that is none is told of when the model is asked",
+    "diffcls.denoiser.Denoiser.with_predict": "a function that is none is told of when it is called",
+    "diffcls.profile.Profile.density": "a weighting was checked where it was made",
+    "diffcls.selective.RiskCoverageCurve.coverage_at": "any number has an answer",
+    "diffcls.tables.ErrorTable.terms": "a weighting was checked where it was made",
+    "diffcls.testing.report.DenoiserReport.add": "appends",
+    "diffcls.torch.evaluator.Evaluation.to_dict": "any text can stand before a name",
 }
 
 STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
-def sections_of(value):
-    """{name: entries} of a NumPy docstring; an entry is a line that is not indented."""
+def sections_of(value, home=None):
+    """{name: entries} of a NumPy docstring; an entry is a line that is not indented.
+
+    "Parameters, result and errors are those of `other`": what it has not of its own, of the same `home`.
+    """
     text = inspect.cleandoc(value.__doc__)
     parts = re.split(r"^(.+)\n-{3,}$", text, flags=re.M)
-    return {name: re.findall(r"^\S.*", body, re.M) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    own = {name: re.findall(r"^\S.*", body, re.M) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    for other in re.findall(r"(?:Parameters|`n`), result and errors are those of `(\w+)`", text):
+        theirs = sections_of(getattr(home or inspect.getmodule(value), other), home)
+        takes = inspect.signature(value).parameters
+        theirs["Parameters"] = [name for name in names_in(theirs["Parameters"]) if name in takes]
+        own = {name: own.get(name, []) + theirs.get(name, []) for name in {**own, **theirs}}
+    return own
+
+
+def methods():
+    """(name, class, function, is a property) of the public methods that public classes and their bases have here."""
+    found = {}
+    for klass in {base: None for value in PUBLIC.values() if inspect.isclass(value) for base in value.__mro__}:
+        for name, member in vars(klass).items() if klass.__module__.startswith("diffcls") else ():
+            function = next(
+                (getattr(member, part) for part in ("__func__", "fget", "func") if hasattr(member, part)), member
+            )
+            if inspect.isfunction(function) and not name.startswith("_"):
+                is_property = not hasattr(member, "__func__") and function is not member
+                found[f"{klass.__module__}.{klass.__name__}.{name}"] = (klass, function, is_property)
+    return found
+
+
+METHODS = methods()
 
 
 def names_in(entries):
@@ -103,8 +137,10 @@ def error_class(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_tell_what_they_take_give_and_raise(name):
     value = PUBLIC[name]
-    assert value.__doc__ and inspect.cleandoc(value.__doc__).splitlines()[0]
-    told, parameters = sections_of(value), parameters_of(value)
+    hold(name, value, sections_of(value), parameters_of(value))
+
+
+def hold(name, value, told, parameters):
     wanted = [STARS.get(p.kind, "") + name for name, p in parameters.items()]
     listed = names_in(told.get("Parameters", told.get("Attributes", []) if is_record(value) else []))
     if not any(name.startswith("**") for name in wanted) and "Parameters" in told:  # their names may be told one by one
@@ -124,8 +160,18 @@ def test_public_names_tell_what_they_take_give_and_raise(name):
     assert not unknown, f"Raises lacks {unknown}"
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_tell_what_they_take_give_and_raise(name):
+    klass, function, is_property = METHODS[name]
+    assert function.__doc__ and inspect.cleandoc(function.__doc__).splitlines()[0]
+    if not is_property:
+        parameters = dict(inspect.signature(function).parameters)
+        parameters.pop("self", parameters.pop("cls", None))
+        hold(name, function, sections_of(function, klass), parameters)
+
+
 def test_no_exception_is_left_over():
-    assert set(RAISES_NOTHING) <= set(PUBLIC)
+    assert set(RAISES_NOTHING) <= {*PUBLIC, *METHODS}
 
 
 def test_every_public_name_is_in_the_reference():

@@ -8,7 +8,7 @@ from scipy import stats
 
 import diffcls
 from diffcls import Schedule, _core, reference
-from diffcls.policies import Fixed, Race, Staged, Terms, paper
+from diffcls.policies import Fixed, Race, Staged, Terms, lower, paper
 from diffcls.reference_race import RaceReference
 
 K, SHAPE, N_IMAGES = 6, (3, 5), 5
@@ -28,7 +28,7 @@ def images():
 
 
 def make_loop(policy, *, call=predict, n_threads=1, **options):
-    lowered = policy.lower(Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None))
+    lowered = lower(policy, Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None))
     p, q = SCHEDULE.target("epsilon")
     return _core.Loop(
         call, backend=_core.Cpu(n_threads=n_threads), shape=SHAPE, alpha=SCHEDULE.alpha, sigma=SCHEDULE.sigma,
@@ -77,7 +77,7 @@ def test_classes_were_dropped_and_images_differ(expected):
 
 def test_errors_are_the_definition(expected):
     """mean over elements of (prediction - eps)^2, eps and x_t from the NumPy reference."""
-    trials = POLICY.lower(Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None)).trials
+    trials = lower(POLICY, Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None)).trials
     x, errors = images()[2], expected[2]["errors"]
     for s in range(8):  # n_min: every class
         t, index = int(trials["timestep"][s]), int(trials["noise_index"][s])
@@ -88,7 +88,7 @@ def test_errors_are_the_definition(expected):
 
 
 def test_the_loop_decides_as_the_twin_does_on_its_own_errors(expected):
-    lowered = POLICY.lower(Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None))
+    lowered = lower(POLICY, Terms(n_classes=K, n_timesteps=len(SCHEDULE), weighting=None))
     for result in expected:
         table = np.nan_to_num(result["errors"], nan=1e9)  # never looked at, or the answer would change
         weight = lowered.trials["weight"]
@@ -168,7 +168,7 @@ def test_impossible_numbers(option, value):
 
 def test_paper_counts_evaluations_as_published():
     """A thousand classes through the loop itself: 124,500 rows."""
-    lowered = paper("imagenet").lower(Terms(n_classes=1000, n_timesteps=1000, weighting=None))
+    lowered = lower(paper("imagenet"), Terms(n_classes=1000, n_timesteps=1000, weighting=None))
     schedule = Schedule.scaled_linear()
     p, q = schedule.target("epsilon")
     loop = _core.Loop(

@@ -33,7 +33,7 @@ def test_weighted_draws_are_exact_in_the_limit(rng):
     exact = np.sum(weighting * f) / weighting.sum()
     for n, tolerance in ((1000, 2e-2), (100_000, 3e-4)):
         terms = diffcls.policies.Terms(3, 50, weighting)
-        trials = Race(timesteps=profile, pool=n).lower(terms).trials
+        trials = diffcls.policies.lower(Race(timesteps=profile, pool=n), terms).trials
         assert np.mean(trials["weight"] * f[trials["timestep"]]) == pytest.approx(exact, abs=tolerance)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from diffcls import _core
-from diffcls.policies import Fixed, Race, Staged, Terms
+from diffcls.policies import Fixed, Race, Staged, Terms, lower
 from diffcls.reference_race import RaceReference, anytime_radius
 
 POLICY = {
@@ -224,7 +224,7 @@ def test_caps_count_classes_not_prompts():
 def test_published_evaluation_counts(name, k, evals, rng):
     from diffcls.policies import paper
 
-    lowered = paper(name).lower(Terms(k, 1000, None))
+    lowered = lower(paper(name), Terms(k, 1000, None))
     n = len(lowered.trials["timestep"])
     errors = rng.random((k, n))
     result = replay_image(errors, lowered.trials, lowered.policy, np.arange(k))

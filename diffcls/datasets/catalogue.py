@@ -226,12 +226,17 @@ class Dataset:
 
     @property
     def classes(self) -> list[str]:
+        """(K,) names, in the order of the labels."""
         return list(self.prompts)
 
     def options(self) -> dict[str, Any]:
         """Options of `Classifier` that make the paper's row: with Stable Diffusion, or with DiT where classes are ids.
 
         Without a row of its own: the template, where there is one.
+
+        Returns
+        -------
+        dict
         """
         if self.by_id:
             return protocol("dit").options()

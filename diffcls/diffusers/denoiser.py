@@ -220,6 +220,17 @@ class DiffusersDenoiser(Denoiser):
     def to(self, device: Any = None, dtype: Any = None) -> DiffusersDenoiser:
         """Itself: a pipeline is moved by its own ``to``.
 
+        Parameters
+        ----------
+        device : str, torch.device or None
+        dtype : str, torch.dtype or None
+            Where the pipeline is and what its denoiser computes in; None: not asked.
+
+        Returns
+        -------
+        DiffusersDenoiser
+            Itself.
+
         Raises
         ------
         RuntimeError, TypeError

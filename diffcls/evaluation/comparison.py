@@ -56,7 +56,12 @@ class Comparison:
     n_left_out: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects."""
+        """Plain Python objects.
+
+        Returns
+        -------
+        dict
+        """
         return asdict(self)
 
     def __str__(self) -> str:

@@ -76,6 +76,14 @@ class Report:
     def load(cls, out: str | os.PathLike[str]) -> Report:
         """Of a folder of `evaluate`, all its shards (`merge_shards`).
 
+        Parameters
+        ----------
+        out : str or path
+
+        Returns
+        -------
+        Report
+
         Raises
         ------
         ValueError
@@ -95,7 +103,23 @@ class Report:
 
     @classmethod
     def of_shard(cls, out: str | os.PathLike[str], index: int) -> Report:
-        """Of what one shard has in whole parts so far."""
+        """Of what one shard has in whole parts so far: nothing, where it has not begun.
+
+        Parameters
+        ----------
+        out : str or path
+        index : int
+            The shard's number, from 0.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        ValueError, TypeError
+            `out` holds no results, or `index` is no integer of 0 or more.
+        """
         run = load_run(Path(out))
         return cls._of(run, shard_tables(Path(out), run, arguments.integer("index", index, at_least=0)))
 
@@ -122,6 +146,7 @@ class Report:
 
     @property
     def n_images(self) -> int:
+        """N, with those that could not be judged."""
         return len(self.label)
 
     @property
@@ -136,22 +161,38 @@ class Report:
 
     @property
     def n_judged(self) -> int:
+        """Images with a label and an answer."""
         return int(self.judged.sum())
 
     # ---- accuracy ----------------------------------------------------------------------------------------------------
 
     @property
     def accuracy(self) -> float:
-        """Top-1."""
+        """Top-1, of the images that have a label and an answer; NaN: there are none."""
         return self.top_k_accuracy(1)
 
     @property
     def accuracy_interval(self) -> Interval:
-        """Wilson's, 95 %."""
+        """Wilson's interval of `accuracy`, 95 %."""
         return _wilson(int((self.rank == 0).sum()), self.n_judged)
 
     def top_k_accuracy(self, k: int) -> float:
-        """Share of images whose label is among the `k` best classes of `Result.ranking`."""
+        """Share of images whose label is among the `k` best classes of `Result.ranking`.
+
+        Parameters
+        ----------
+        k : int
+            1 or more.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            `k` is no integer of 1 or more.
+        """
         k = arguments.integer("k", k, at_least=1)
         return float((self.rank[self.judged] < k).mean()) if self.n_judged else float("nan")
 
@@ -162,7 +203,14 @@ class Report:
         return np.bincount(self.label[judged] * k + self.prediction[judged], minlength=k * k).reshape(k, k)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """A class: its images, how many are right, the share with Wilson's 95 % interval (NaN without images)."""
+        """Accuracy of each class.
+
+        Returns
+        -------
+        list of dict
+            "class", "n" (its images), "right", "accuracy", and "low" and "high", the ends of Wilson's 95 % interval; NaN without
+            images.
+        """
         n, right = self.confusion.sum(axis=1), self.confusion.diagonal()
         rows = []
         for name, of, count in zip(self.classes, n.tolist(), right.tolist(), strict=True):
@@ -181,21 +229,49 @@ class Report:
     def mean_per_class_interval(
         self, confidence_level: float = 0.95, n_bootstrap: int = 2000, seed: int = 0
     ) -> Interval:
-        """Bootstrap over the images of each class, percentiles."""
+        """Percentile interval of `mean_per_class_accuracy`, by a bootstrap over the images of each class.
+
+        Parameters
+        ----------
+        confidence_level : float
+        n_bootstrap : int
+            Resamples.
+        seed : int
+            Of the resamples.
+
+        Returns
+        -------
+        (low, high) : pair of float
+            NaN without labels.
+
+        Raises
+        ------
+        ValueError
+            An impossible number.
+        """
+        arguments.integer("n_bootstrap", n_bootstrap, at_least=1)
+        rng = np.random.default_rng(arguments.integer("seed", seed, at_least=0))
         n = self.confusion.sum(axis=1)
         some = n > 0
         if not some.any():
             return float("nan"), float("nan")
         n, right = n[some], self.confusion.diagonal()[some]
-        draws = np.random.default_rng(seed).binomial(
-            n, right / n, size=(n_bootstrap, len(n))
-        )  # resampling bits, counted
+        draws = rng.binomial(n, right / n, size=(n_bootstrap, len(n)))  # resampling bits, counted
         return interval((draws / n).mean(axis=1).tolist(), confidence_level)
 
     # ---- probabilities and costs -------------------------------------------------------------------------------------
 
     def reliability(self, **options: Any) -> ReliabilityCurve:
-        """See `reliability_curve`.
+        """How probable answers were, and how often they were right.
+
+        Parameters
+        ----------
+        **options
+            Of `reliability_curve`.
+
+        Returns
+        -------
+        ReliabilityCurve
 
         Raises
         ------
@@ -248,19 +324,34 @@ class Report:
     # ---- views -------------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects: the figures, not the images' rows.  What is not known is None."""
+        """Plain Python objects: the figures, not the images' rows.  What is not known is None.
+
+        Returns
+        -------
+        dict
+        """
         from .report_text import summary
 
         return summary(self)
 
     def to_markdown(self) -> str:
-        """The figures as tables."""
+        """The figures as tables.
+
+        Returns
+        -------
+        str
+        """
         from .report_text import markdown
 
         return markdown(self)
 
     def to_html(self) -> str:
-        """A page that needs nothing else."""
+        """A page that needs nothing else.
+
+        Returns
+        -------
+        str
+        """
         from .report_text import page
 
         return page(self)
@@ -271,13 +362,46 @@ class Report:
         return fragment(self)
 
     def plot(self, **options: Any) -> ReportDisplay:
-        """Confusion, reliability and evaluations side by side: a `plotting.ReportDisplay` (needs matplotlib)."""
+        """Confusion, reliability and evaluations side by side: a `plotting.ReportDisplay` (needs matplotlib).
+
+        Parameters
+        ----------
+        **options
+            Of `plotting.ReportDisplay.plot`.
+
+        Returns
+        -------
+        ReportDisplay
+
+        Raises
+        ------
+        ValueError
+            Not three axes.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         from ..plotting import ReportDisplay
 
         return ReportDisplay(self).plot(**options)
 
     def compare(self, other: Report, **options: Any) -> Comparison:
-        """With another report on the same images: see `compare`."""
+        """With another report on the same images.
+
+        Parameters
+        ----------
+        other : Report
+        **options
+            Of `compare`.
+
+        Returns
+        -------
+        Comparison
+
+        Raises
+        ------
+        ValueError
+            The images differ, or their labels do.
+        """
         from .comparison import compare
 
         return compare(self, other, **options)

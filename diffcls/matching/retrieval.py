@@ -43,12 +43,43 @@ class Retrieval:
     run: dict[str, Any] = field(repr=False)
 
     def recall(self, k: int) -> float:
-        """recall@k: share with a right candidate among the k best, of the queries that have one at all; NaN: none has."""
+        """Share of queries with a right candidate among the k best, of those that have one at all: recall@k.
+
+        Parameters
+        ----------
+        k : int
+            1 or more.
+
+        Returns
+        -------
+        float
+            NaN: no query has one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `k` is no integer of 1 or more.
+        """
         k, known = arguments.integer("k", k, at_least=1), self.rank[self.rank >= 0]
         return float((known < k).mean()) if len(known) else float("nan")
 
     def recall_interval(self, k: int) -> Interval:
-        """Wilson's, 95 %."""
+        """Wilson's interval of `recall`, 95 %.
+
+        Parameters
+        ----------
+        k : int
+
+        Returns
+        -------
+        (low, high) : pair of float
+            0 and 1 where no query has a right candidate.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `k` is no integer of 1 or more.
+        """
         n = int((self.rank >= 0).sum())
         low, high = wilson(round(self.recall(k) * n), n) if n else (0.0, 1.0)
         return float(low), float(high)

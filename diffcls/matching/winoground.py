@@ -48,6 +48,7 @@ class WinogroundReport:
 
     @property
     def n_pairs(self) -> int:
+        """Pairs of images and captions, N."""
         return len(self.losses)
 
     def right(self, *, normalised: bool = False) -> dict[str, NDArray[np.bool_]]:
@@ -56,6 +57,16 @@ class WinogroundReport:
         With s(c, i) the score of caption c and image i, -l or l(unconditional) - l: text: s(0, 0) > s(1, 0) and s(1, 1) >
         s(0, 1), each image prefers its caption; image: s(0, 0) > s(0, 1) and s(1, 1) > s(1, 0), each caption prefers its
         image; group: both.  Normalising changes the image score only: a text's rivals see one image.
+
+        Parameters
+        ----------
+        normalised : bool
+            By ``l(unconditional) - l`` in place of ``-l``.
+
+        Returns
+        -------
+        dict of str to (N,) bool
+            "text", "image" and "group".
 
         Raises
         ------
@@ -74,8 +85,14 @@ class WinogroundReport:
         return {"text": text, "image": image, "group": text & image}
 
     def scores(self) -> list[dict[str, Any]]:
-        """A row a tag and "all", each kind and loss: {"tag", "kind", "normalised", "n", "right", "score", "low", "high"},
-        the ends of Wilson's 95 % interval."""
+        """Scores of each tag and of all pairs, by kind and loss.
+
+        Returns
+        -------
+        list of dict
+            "tag" ("all": every pair), "kind", "normalised", "n", "right", "score", and "low" and "high", the ends of Wilson's 95 %
+            interval.
+        """
         tags, rows = np.array(self.tags), []
         for tag in [ALL, *sorted(set(self.tags) - {""})]:
             of_tag = np.ones(len(tags), bool) if tag == ALL else tags == tag
@@ -91,7 +108,23 @@ class WinogroundReport:
         return rows
 
     def score(self, kind: str, *, normalised: bool = False) -> float:
-        """Share of all pairs that are right; kind: "text", "image" or "group"."""
+        """Share of all pairs that are right.
+
+        Parameters
+        ----------
+        kind : {"text", "image", "group"}
+        normalised : bool
+            As of `right`.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            No such `kind`, or `normalised`, and there are no unconditional losses.
+        """
         if kind not in KINDS:
             raise InputError(f"kind is {kind!r}, must be one of {', '.join(KINDS)}")
         return float(self.right(normalised=normalised)[kind].mean())
@@ -99,18 +132,48 @@ class WinogroundReport:
     def gain(
         self, kind: str, *, confidence_level: float = 0.95, n_bootstrap: int = 10_000, seed: int = 0
     ) -> tuple[float, Interval]:
-        """Normalised minus published score, with the percentile interval of a bootstrap over the pairs."""
+        """Normalised minus published score, with the percentile interval of a bootstrap over the pairs.
+
+        Parameters
+        ----------
+        kind : {"text", "image", "group"}
+        confidence_level : float
+        n_bootstrap : int
+            Resamples.
+        seed : int
+            Of the resamples.
+
+        Returns
+        -------
+        gain : float
+        (low, high) : pair of float
+
+        Raises
+        ------
+        ValueError
+            No such `kind`, there are no unconditional losses, or an impossible number.
+        """
         difference = self.score(kind, normalised=True) - self.score(kind)
         each = self.right(normalised=True)[kind].astype(float) - self.right()[kind]
         values = [float(each[rows].mean()) for rows in bootstrap(self.n_pairs, n_bootstrap, seed)]
         return difference, interval(values, confidence_level)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain Python objects."""
+        """Plain Python objects.
+
+        Returns
+        -------
+        dict
+        """
         return {"n_pairs": self.n_pairs, "scores": self.scores(), "run": self.run}
 
     def to_markdown(self) -> str:
-        """A table, a row a tag: shares in percent with Wilson's 95 % interval."""
+        """A table, a row a tag: shares in percent with Wilson's 95 % interval.
+
+        Returns
+        -------
+        str
+        """
         cells: dict[str, list[str]] = {}
         heads = ["tag", "pairs"]
         for row in self.scores():
@@ -122,7 +185,22 @@ class WinogroundReport:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
     def plot(self, ax: Any = None) -> WinogroundDisplay:
-        """Bars of all pairs' scores with their intervals, on matplotlib axes `ax` (needs matplotlib)."""
+        """Bars of all pairs' scores with their intervals, on matplotlib axes `ax` (needs matplotlib).
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+
+        Returns
+        -------
+        WinogroundDisplay
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
+        """
         from ..plotting import WinogroundDisplay
 
         return WinogroundDisplay(self).plot(ax=ax)

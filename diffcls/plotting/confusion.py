@@ -47,7 +47,29 @@ class ConfusionMatrixDisplay(LabelledDisplay):
     def from_predictions(
         cls, labels: ArrayLike, answers: ArrayLike, classes: Sequence[str], *, ax: Any = None, **options: Any
     ) -> Self:
-        """Of labels and answers, (N,) each: names of `classes` or positions in them."""
+        """Of labels and answers, drawn.
+
+        Parameters
+        ----------
+        labels, answers : (N,) array_like
+            Names of `classes` or positions in them.
+        classes : (K,) sequence of str
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        ConfusionMatrixDisplay
+
+        Raises
+        ------
+        ValueError
+            Not as many labels as answers, or one that is no class.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         truth = check_labels(labels, len(np.asarray(answers)), classes)
         answered = check_labels(answers, len(truth), classes)
         k = len(classes)
@@ -56,7 +78,29 @@ class ConfusionMatrixDisplay(LabelledDisplay):
 
     @classmethod
     def from_results(cls, results: Any, labels: ArrayLike, *, ax: Any = None, **options: Any) -> Self:
-        """Of labelled results, drawn; `options` are those of `plot`."""
+        """Of labelled results, drawn.
+
+        Parameters
+        ----------
+        results : Results or list of N Result
+        labels : (N,) array_like
+            True classes, names or positions.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        ConfusionMatrixDisplay
+
+        Raises
+        ------
+        ValueError
+            No results, not as many labels, or a label that is no class.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         listed = as_results(results)
         if listed is None:
             raise InputError(f"results is {type(results).__name__}, must be Results or a list of Result")
@@ -72,6 +116,15 @@ class ConfusionMatrixDisplay(LabelledDisplay):
             None: a new figure.
         numbers : bool or None
             Write counts and names; None: of up to 20 classes.
+
+        Returns
+        -------
+        ConfusionMatrixDisplay
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
         """
         k = len(self.classes)
         ax = self._open(ax, (1.6 + 0.3 * min(k, ROOM), 1.5 + 0.3 * min(k, ROOM)))

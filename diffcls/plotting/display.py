@@ -40,11 +40,57 @@ class LabelledDisplay(Display):
 
     @classmethod
     def from_results(cls, results: Any, labels: ArrayLike, *, ax: Any = None, **options: Any) -> Self:
+        """Of labelled results, drawn.
+
+        Parameters
+        ----------
+        results : Results or list of N Result
+        labels : (N,) array_like
+            True classes, names or positions.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of the display.
+
+        Returns
+        -------
+        Display
+
+        Raises
+        ------
+        NotImplementedError
+            Each display has its own.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         raise NotImplementedError
 
     @classmethod
     def from_estimator(cls, classifier: Any, images: Any, labels: ArrayLike, *, ax: Any = None, **options: Any) -> Self:
-        """`from_results` of what the classifier answers to `images`."""
+        """`from_results` of what the classifier answers to `images`.
+
+        Parameters
+        ----------
+        classifier : Classifier
+        images : sequence of N pictures
+        labels : (N,) array_like
+            True classes, names or positions.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `from_results`.
+
+        Returns
+        -------
+        Display
+
+        Raises
+        ------
+        ValueError
+            Pictures that the model does not take, not as many labels, or a label that is no class.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls.from_results(classifier(images), labels, ax=ax, **options)
 
 

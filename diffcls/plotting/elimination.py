@@ -48,7 +48,27 @@ class EliminationDisplay(Display):
 
     @classmethod
     def from_result(cls, result: Result, *, ax: Any = None, **options: Any) -> Self:
-        """Of one `Result`, drawn; `options` are those of `plot`."""
+        """Of one result, drawn.
+
+        Parameters
+        ----------
+        result : Result
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        EliminationDisplay
+
+        Raises
+        ------
+        ValueError
+            An impossible option.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls(
             classes=result.classes,
             excess=result.excess,
@@ -61,7 +81,28 @@ class EliminationDisplay(Display):
 
     @classmethod
     def from_estimator(cls, classifier: Any, image: Any, *, ax: Any = None, **options: Any) -> Self:
-        """Of the race that the classifier runs on one picture."""
+        """Of the race that the classifier runs on one picture.
+
+        Parameters
+        ----------
+        classifier : Classifier
+        image : one picture
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        EliminationDisplay
+
+        Raises
+        ------
+        ValueError
+            Several pictures, or an impossible option.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         result = classifier(image)
         if not isinstance(result, Result):
             raise InputError(f"image is {len(result)} pictures, must be one")
@@ -87,6 +128,10 @@ class EliminationDisplay(Display):
             Of "count": names stand where a class left, as far as there is room.
         max_classes : int
             Of "classes": the last ones to leave; how many more there were is said.
+
+        Returns
+        -------
+        EliminationDisplay
 
         Raises
         ------

@@ -43,7 +43,32 @@ class ErrorMapDisplay(Display):
         ax: Any = None,
         **options: Any,
     ) -> Self:
-        """Computed by `diffcls.error_map` and drawn; `options` are those of `plot`."""
+        """Computed by `diffcls.error_map`, drawn.
+
+        Parameters
+        ----------
+        classifier : Classifier
+        image : one picture
+        a, b : str or int
+            Classes, as of `diffcls.error_map`.
+        n_samples : int
+            Trials.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        ErrorMapDisplay
+
+        Raises
+        ------
+        ValueError
+            No such class, x_start is no picture, or an impossible number.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls(error_map(classifier, image, a, b, n_samples=n_samples)).plot(ax=ax, **options)
 
     def plot(
@@ -71,6 +96,10 @@ class ErrorMapDisplay(Display):
         colorbar : bool
         limit : float or None
             Value of the ends of the colour map; zero is its middle.  None: the largest magnitude.
+
+        Returns
+        -------
+        ErrorMapDisplay
 
         Raises
         ------

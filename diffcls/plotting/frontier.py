@@ -51,7 +51,33 @@ class FrontierDisplay(Display):
         ax: Any = None,
         **options: Any,
     ) -> Self:
-        """Of policies replayed from an error table (see `diffcls.ablation.sweep`), drawn; `options` are those of `plot`."""
+        """Of policies replayed from an error table, drawn (see `diffcls.ablation.sweep`).
+
+        Parameters
+        ----------
+        table : ErrorTable
+        policies : mapping of name to policy
+            None for a policy: every trial.
+        labels : (N,) array_like or None
+            None: the table's own.
+        weighting
+            As of `diffcls.replay`.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of `plot`.
+
+        Returns
+        -------
+        FrontierDisplay
+
+        Raises
+        ------
+        ValueError
+            A policy that the table can not give, no such weighting, or labels that do not fit.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls(sweep(table, policies, labels=labels, weighting=weighting)).plot(ax=ax, **options)
 
     def plot(
@@ -71,6 +97,10 @@ class FrontierDisplay(Display):
             None: accuracy where labels are known.
         lines : mapping of policy to family, or None
             Policies of one family are joined by a line and share marker and colour; None: each is its own.
+
+        Returns
+        -------
+        FrontierDisplay
 
         Raises
         ------

@@ -88,7 +88,29 @@ class LossCurveDisplay(Display):
 
     @classmethod
     def from_table(cls, table: ErrorTable, image: int = 0, *, ax: Any = None, **options: Any) -> Self:
-        """Of one image of an error table, drawn; `options` are those of the constructor and of `plot`."""
+        """Of one image of an error table, drawn.
+
+        Parameters
+        ----------
+        table : ErrorTable
+        image : int
+            Its position in the table.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of the constructor and of `plot`.
+
+        Returns
+        -------
+        LossCurveDisplay
+
+        Raises
+        ------
+        ValueError, TypeError
+            No such image, or `table` is none.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         arguments.instance("table", table, ErrorTable)
         image = class_index(image, len(table), "image")
         return cls._drawn(table.classes, table.errors[image], table.timesteps, ax, options)
@@ -103,6 +125,14 @@ class LossCurveDisplay(Display):
             Made with ``keep_errors=True``.
         timesteps : (S,) array_like of int
             ``classifier.trials["timestep"]``.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of the constructor and of `plot`.
+
+        Returns
+        -------
+        LossCurveDisplay
 
         Raises
         ------
@@ -118,7 +148,30 @@ class LossCurveDisplay(Display):
     def from_estimator(
         cls, classifier: Any, image: Any, *, n_samples: int = 200, ax: Any = None, **options: Any
     ) -> Self:
-        """Of one picture, every class at `n_samples` trials, drawn."""
+        """Of one picture, every class at `n_samples` trials, drawn.
+
+        Parameters
+        ----------
+        classifier : Classifier
+        image : one picture
+        n_samples : int
+            Trials.
+        ax : matplotlib axes or None
+            None: a new figure.
+        **options
+            Of the constructor and of `plot`.
+
+        Returns
+        -------
+        LossCurveDisplay
+
+        Raises
+        ------
+        ValueError
+            Several pictures, or an impossible number.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         table = classifier.error_table(image, n_samples=n_samples)
         if len(table) != 1:
             raise InputError(f"image is {len(table)} pictures, must be one")
@@ -150,6 +203,10 @@ class LossCurveDisplay(Display):
             So many of the closest rivals, or these classes, are told apart; the others are thin grey lines.
         n_stderr : float
             Half the width of a band.
+
+        Returns
+        -------
+        LossCurveDisplay
 
         Raises
         ------

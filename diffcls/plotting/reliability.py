@@ -30,7 +30,31 @@ class ReliabilityDisplay(LabelledDisplay):
     def from_results(
         cls, results: Any, labels: ArrayLike, *, ax: Any = None, name: str | None = None, **options: Any
     ) -> Self:
-        """Of labelled results, drawn; `options` are those of `reliability_curve`."""
+        """Of labelled results, drawn.
+
+        Parameters
+        ----------
+        results : Results or list of N Result
+        labels : (N,) array_like
+            True classes, names or positions.
+        ax : matplotlib axes or None
+            None: a new figure.
+        name : str or None
+            Put before the calibration error in the legend.
+        **options
+            Of `reliability_curve`.
+
+        Returns
+        -------
+        ReliabilityDisplay
+
+        Raises
+        ------
+        ValueError
+            No results, not as many labels, or a label that is no class.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls(reliability_curve(results, labels, **options)).plot(ax=ax, name=name)
 
     def plot(self, ax: Any = None, *, name: str | None = None, histogram: bool = True) -> Self:
@@ -44,6 +68,15 @@ class ReliabilityDisplay(LabelledDisplay):
             Put before the calibration error in the legend.
         histogram : bool
             Share of pictures in each bin, as grey bars from the lower border (same axis: their heights sum to 1).
+
+        Returns
+        -------
+        ReliabilityDisplay
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
         """
         ax = self._open(ax, (4.5, 4.5))
         curve, full = self.curve, self.curve.count > 0

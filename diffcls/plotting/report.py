@@ -40,6 +40,10 @@ class ReportDisplay(Display):
         axes : sequence of three matplotlib axes or None
             None: a new figure.
 
+        Returns
+        -------
+        ReportDisplay
+
         Raises
         ------
         ValueError

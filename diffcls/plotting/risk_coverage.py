@@ -29,7 +29,31 @@ class RiskCoverageDisplay(LabelledDisplay):
     def from_results(
         cls, results: Any, labels: ArrayLike, *, ax: Any = None, name: str | None = None, **options: Any
     ) -> Self:
-        """Of labelled results, drawn; `options` are those of `risk_coverage_curve`."""
+        """Of labelled results, drawn.
+
+        Parameters
+        ----------
+        results : Results or list of N Result
+        labels : (N,) array_like
+            True classes, names or positions.
+        ax : matplotlib axes or None
+            None: a new figure.
+        name : str or None
+            Put before the area in the legend.
+        **options
+            Of `risk_coverage_curve`.
+
+        Returns
+        -------
+        RiskCoverageDisplay
+
+        Raises
+        ------
+        ValueError
+            No results, not as many labels, or a label that is no class.
+        MissingExtraError
+            matplotlib is not installed.
+        """
         return cls(risk_coverage_curve(results, labels, **options)).plot(ax=ax, name=name)
 
     def plot(self, ax: Any = None, *, name: str | None = None, references: bool = True) -> Self:
@@ -42,6 +66,15 @@ class RiskCoverageDisplay(LabelledDisplay):
         name : str or None
             Put before the area in the legend.
         references : bool
+
+        Returns
+        -------
+        RiskCoverageDisplay
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
         """
         ax = self._open(ax, (5, 3.5))
         curve = self.curve

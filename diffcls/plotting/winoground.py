@@ -28,6 +28,22 @@ class WinogroundDisplay(Display):
         self.report = report
 
     def plot(self, ax: Any = None) -> Self:
+        """Bars of the scores of all pairs with their 95 % intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib axes or None
+            None: a new figure.
+
+        Returns
+        -------
+        WinogroundDisplay
+
+        Raises
+        ------
+        MissingExtraError
+            matplotlib is not installed.
+        """
         from ..matching.winoground import ALL
 
         ax = self._open(ax, (5, 3.5))

@@ -55,14 +55,44 @@ class GaussianMixture:
         return f"GaussianMixture({len(self.means)} classes, shape={self.shape})"
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """(x_start (n, *shape) float32, classes (n,)), the classes drawn by their priors."""
+        """Draws, the classes by their priors.
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        x_start : (n, *shape) float32
+        classes : (n,) int64
+
+        Raises
+        ------
+        ValueError
+            `n` is negative.
+        """
         classes = rng.choice(len(self.means), n, p=np.exp(self.log_prior))
         noise = np.sqrt(self._values[classes]) * rng.standard_normal((n, self._mean.shape[1]))
         x_start = self._mean[classes] + self._out(noise, classes)
         return x_start.reshape(n, *self.shape).astype(np.float32), classes.astype(np.int64)
 
     def log_likelihood(self, x_start: ArrayLike) -> Floats:
-        """ln p(x_start | class): (N, *shape) -> (N, K)."""
+        """ln p(x_start | class).
+
+        Parameters
+        ----------
+        x_start : (N, *shape) array_like
+
+        Returns
+        -------
+        (N, K) float64
+
+        Raises
+        ------
+        ValueError
+            Not of the mixture's shape.
+        """
         x = self._rows(x_start)
         columns = []
         for k in range(len(self.means)):
@@ -73,7 +103,22 @@ class GaussianMixture:
         return np.stack(columns, axis=1)
 
     def posterior(self, x_start: ArrayLike) -> Floats:
-        """p(class | x_start), exact: (N, *shape) -> (N, K)."""
+        """p(class | x_start), exact.
+
+        Parameters
+        ----------
+        x_start : (N, *shape) array_like
+
+        Returns
+        -------
+        (N, K) float64
+            Rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            Not of the mixture's shape.
+        """
         logits = self.log_likelihood(x_start) + self.log_prior
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(scores / scores.sum(axis=1, keepdims=True))
@@ -88,6 +133,15 @@ class GaussianMixture:
         x_t : (B, *shape)
         alpha, sigma : (B,)
         classes : (B,) integers
+
+        Returns
+        -------
+        x_start, eps : pair of (B, *shape) float64
+
+        Raises
+        ------
+        ValueError
+            Not of the mixture's shape.
         """
         x, k = self._rows(x_t), np.asarray(classes, np.int64)
         a, s = (np.asarray(value, np.float64).reshape(-1, 1) for value in (alpha, sigma))
@@ -99,11 +153,26 @@ class GaussianMixture:
     def expected_errors(
         self, x_start: ArrayLike, schedule: Schedule, prediction_type: PredictionType = "epsilon"
     ) -> Floats:
-        """Mean over eps of every class's squared error, exactly: (N, *shape) -> (N, K, T).
+        """Mean over eps of every class's squared error, exactly.
 
         With l an eigenvalue of C and z the element of ``x_start - mean`` along its eigenvector, ``(x_start - prediction of
         it) / sigma`` is a Gaussian in eps of mean ``sigma z / (alpha^2 l + sigma^2)`` and standard deviation
         ``alpha l / (alpha^2 l + sigma^2)``; the error is the schedule's `error_factor` squared times the mean of its square.
+
+        Parameters
+        ----------
+        x_start : (N, *shape) array_like
+        schedule : Schedule
+        prediction_type : str or (p, q)
+
+        Returns
+        -------
+        (N, K, T) float64
+
+        Raises
+        ------
+        ValueError
+            Not of the mixture's shape, or no such prediction type.
         """
         x = self._rows(x_start)
         a, s = schedule.alpha[:, None], schedule.sigma[:, None]
@@ -129,6 +198,15 @@ class GaussianMixture:
             None: the schedule's, else "epsilon".
         **options
             Of `Denoiser`.
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        ValueError, TypeError
+            No such prediction type, or what `Denoiser` raises.
         """
         schedule = Schedule.linear(1000) if schedule is None else schedule
         if prediction_type is None:

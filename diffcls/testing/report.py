@@ -67,7 +67,15 @@ class DenoiserReport:
         return "\n".join(lines)
 
     def add(self, name: str, finding: Finding | None) -> None:
-        """A check's outcome."""
+        """Keep a check's outcome.
+
+        Parameters
+        ----------
+        name : str
+            The check's.
+        finding : Finding or None
+            None: the check passed.
+        """
         if finding is None:
             self.passed.append(name)
         else:

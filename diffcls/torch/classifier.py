@@ -137,24 +137,75 @@ class DiffusionClassifier(nn.Module):
         return len(self._alpha)
 
     def extra_repr(self) -> str:
+        """What `repr` says of the module: PyTorch's own hook.
+
+        Returns
+        -------
+        str
+        """
         return f"{self.denoiser.name!r}, {len(self.classes)} classes, n_samples={self.n_samples}, loss={self.loss!r}"
 
     def encode(self, pictures: Any) -> Tensor:
-        """x_start (N, *shape) float32 of pictures, as `diffcls.classify` takes them; no gradient passes this."""
+        """x_start of pictures; no gradient passes this.
+
+        Parameters
+        ----------
+        pictures : as `diffcls.classify` takes them
+
+        Returns
+        -------
+        (N, *shape) float32 tensor
+            On the CPU.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A picture that the model does not take.
+        """
         items, _ = split_images(pictures, self.denoiser)
         rows = [self._plain.encode(item, position)[0] for position, item in enumerate(items)]
         return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, *self.denoiser.shape)
 
     def forward(self, x_start: Tensor, *, draw: int = 0) -> Tensor:
-        """Logits (N, K) float64 of x_start (N, *shape); `draw` as in `losses`."""
+        """`logits` of `losses`.
+
+        Parameters
+        ----------
+        x_start : (N, *shape) floating-point tensor
+        draw : int
+            As in `losses`.
+
+        Returns
+        -------
+        (N, K) float64 tensor
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of `losses`.
+        """
         return self.logits(self.losses(x_start, draw=draw))
 
     def logits(self, losses: Tensor) -> Tensor:
-        """``log prior - loss / temperature`` of losses (N, K)."""
+        """``log prior - loss / temperature``.
+
+        Parameters
+        ----------
+        losses : (N, K) tensor
+
+        Returns
+        -------
+        (N, K) tensor
+
+        Raises
+        ------
+        RuntimeError
+            PyTorch's own: another number of classes.
+        """
         return self._log_prior.to(losses.device) - losses / self.temperature
 
     def losses(self, x_start: Tensor, *, classes: Tensor | None = None, draw: int = 0) -> Tensor:
-        """Weighted mean losses (N, K) float64 of x_start (N, *shape), a floating-point tensor.
+        """Weighted mean losses of clean inputs.
 
         Parameters
         ----------
@@ -166,6 +217,11 @@ class DiffusionClassifier(nn.Module):
         draw : int
             Another one of 2**32 / S sets of noises at the same timesteps: for training, count it up from step to step.
             Given or learned noise has one only.
+
+        Returns
+        -------
+        (N, K) float64 tensor, or (N,)
+            With gradients to x_start and weights.
 
         Raises
         ------
@@ -179,7 +235,18 @@ class DiffusionClassifier(nn.Module):
         return self._pooled(self._errors(x_start, asked, draw, self.conditions))
 
     def mixed_losses(self, x_start: Tensor, weights: Tensor, *, draw: int = 0) -> Tensor:
-        """Losses (N,) float64 under mixed conditions ``sum_k weights[n, k] c_k``, with gradients to `weights` (N, K) too.
+        """Losses under mixed conditions ``sum_k weights[n, k] c_k``, with gradients to `weights` too.
+
+        Parameters
+        ----------
+        x_start : (N, *shape) floating-point tensor
+        weights : (N, K) tensor
+        draw : int
+            As in `losses`.
+
+        Returns
+        -------
+        (N,) float64 tensor
 
         Raises
         ------

@@ -44,7 +44,18 @@ class Evaluation:
     step: int | None = None
 
     def to_dict(self, prefix: str = "zero_shot/") -> dict[str, float]:
-        """For a logger."""
+        """For a logger.
+
+        Parameters
+        ----------
+        prefix : str
+            Put before every name.
+
+        Returns
+        -------
+        dict of str to float
+            What is None is left out.
+        """
         return {f"{prefix}{name}": value for name, value in asdict(self).items() if value is not None}
 
 
@@ -147,7 +158,23 @@ class Evaluator:
             raise InputError(f"labels reaches from {labels.min()} to {labels.max()}, must be 0 to {n_classes - 1}")
 
     def step(self, step: int) -> Evaluation | None:
-        """An `Evaluation` at multiples of `every`, else None."""
+        """Evaluate at multiples of `every`.
+
+        Parameters
+        ----------
+        step : int
+            Of the training.
+
+        Returns
+        -------
+        Evaluation or None
+            None: it is no such step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            What a classifier raises of the model.
+        """
         return self(step) if step % self.every == 0 else None
 
     def _classifier(self) -> Classifier:

@@ -63,6 +63,24 @@ class ClassLoRA(nn.Module):
         self.denoiser = denoiser.with_predict(self)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """The model's prediction, each row with its class's adapter.
+
+        Parameters
+        ----------
+        x_t : (B, *shape) tensor
+        t : (B,) tensor
+        cond : (B,) integer tensor
+            Class ids.
+
+        Returns
+        -------
+        (B, *shape) tensor
+
+        Raises
+        ------
+        IndexError
+            A class id that there is no adapter of.
+        """
         adapted = [part for part in self.modules() if isinstance(part, _Adapted)]
         for part in adapted:
             part.ids = cond
