@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 import diffcls
+from diffcls.reference_race import RaceReference
 from diffcls.testing import GaussianMixture
 
 MEANS = {"a red cup": [3.0, 0.0], "a blue cup": [-3.0, 0.0], "a red hat": [0.0, 3.0], "a blue hat": [0.0, -3.0]}
@@ -205,6 +207,32 @@ def test_retrieval(model):
     assert found.n_evals == 60 * 4 * 5
     raced = diffcls.retrieve(x, texts, model=model, policy=diffcls.Race(pool=60))
     assert raced.n_evals < 60 * 4 * 4
+
+
+def test_images_of_a_text_race(model):
+    """Against the race over the whole table of differences, text by text; errors without a text are asked once."""
+    rng = np.random.default_rng(5)
+    texts, empty = list(MEANS), EMPTY
+    x = (np.array([MEANS[text] for text in texts] * 2) + 1.5 * rng.standard_normal((8, 2))).astype(np.float32)
+    policy = diffcls.Race(pool=48, n_min=4, ramp=16, caps=None)
+    found = diffcls.retrieve(x, texts, model=model, direction="image", targets=[0, 1, 2, 3], policy=policy)
+    whole = diffcls.Classifier(model, texts, policy=policy)
+    lowered = whole.lower_for(8)
+    trials, asked, n_evals = lowered.trials, np.zeros(8, int), 0
+    prior = np.stack([plain_losses(one, empty, trials) for one in x])
+    for m, text in enumerate(texts):
+        table = np.stack([plain_losses(one, MEANS[text], trials) for one in x]) - prior
+        race = RaceReference(table, trials["weight"], lowered.policy, stats.t.isf, range(8)).run()
+        assert found.ranking[m, 0] == race.leader()
+        n_evals += race.n_evals
+        asked = np.maximum(asked, race.n_done)
+        means = [np.mean(table[i, :n] - table[race.leader(), :n]) for i, n in enumerate(race.n_done)]
+        assert found.ranking[m, 1:].tolist() == [i for i in np.argsort(means, kind="stable") if i != race.leader()]
+    assert found.n_evals == n_evals + asked.sum() < 48 * 8 * 5
+    with pytest.raises(diffcls.InputError, match="policy is .* and n_samples 3: a race, or so many"):
+        diffcls.retrieve(x, texts, model=model, direction="image", policy=policy, n_samples=3, targets=[0] * 4)
+    with pytest.raises(diffcls.InputError, match="max_evals allows no trial of 8 images"):
+        diffcls.retrieve(x, texts, model=model, direction="image", policy=diffcls.Race(max_evals=7), targets=[0] * 4)
 
 
 def test_image_retrieval_orders_by_the_normalised_score(model):

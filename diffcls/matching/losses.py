@@ -59,6 +59,12 @@ class Matcher:
             denoiser, prompts = _with_texts(denoiser, prompts)
         self.texts, self.normalised = texts, unconditional is not None
         self.classifier = Classifier(denoiser, prompts, policy=policy, **options)
+        self._parts = (denoiser, prompts, {"policy": policy, **options})
+
+    def alone(self, text: str) -> Classifier:
+        """Of one of the texts, or of `UNCONDITIONAL`, with the noise that it has among the others."""
+        denoiser, prompts, options = self._parts
+        return Classifier(denoiser, {text: prompts[text]}, **options)
 
     def errors(
         self, images: Iterable[Any], texts_of: Iterable[Sequence[int]] | None = None
