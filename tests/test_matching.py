@@ -295,3 +295,25 @@ def test_stable_diffusion_of_random_weights():
     by_class = diffcls.classify(picture, ["cat", "dog"], model=pipelines.sd(), policy=diffcls.Fixed(4))
     np.testing.assert_allclose(found.losses, by_class.losses, rtol=1e-5)
     assert found.unconditional not in found.losses and found.score.shape == (2,)
+
+
+@pytest.mark.torch
+def test_captions_of_different_pairs_may_be_read_alike():
+    """Only those of one pair compete: the same pair in capitals has the same losses, whichever way around it stands."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    torch.set_num_threads(1)
+    model = diffcls.load("shapes")
+    one, two = "a red circle left of a blue square", "a blue square left of a red circle"
+    pictures = tuple(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))
+    pairs = [pair(0, one, two, images=pictures), pair(1, two.title(), one.upper(), images=pictures[::-1])]
+    report = diffcls.winoground(model, pairs, n_samples=3)
+    np.testing.assert_allclose(report.losses[1], report.losses[0][::-1, ::-1], rtol=1e-5)
+    assert report.losses[0, 0, 0] != report.losses[0, 0, 1]
+    same = [pair(0, one, two, images=pictures), pair(1, one, one.upper(), images=pictures)]
+    with pytest.raises(diffcls.InputError, match=r"pairs\[1\]: captions 'a red .* and 'A RED .* are the same to the model's"):
+        diffcls.winoground(model, same, n_samples=3)
+    with pytest.raises(diffcls.UnknownClassError, match="has the word 'dog'"):
+        diffcls.winoground(model, [pair(0, "a dog", "a cat", images=pictures)], n_samples=3)
+    with pytest.raises(diffcls.InputError, match="are the same to the model's tokenizers"):
+        diffcls.score(pictures[0], [one, one.upper()], model=model, n_samples=3)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _core
 from ..classifier import Classifier
+from ..core_types import Trials
 from ..errors import InputError
 from ..in_flight import Encoded
 from ..options import split_images
@@ -90,6 +91,12 @@ class _Grown:
 
 def _errors(classifier: Classifier, pictures: list[Encoded], lowered: Lowered, trials: range) -> Floats:
     """(N, len(trials)) unweighted errors under the classifier's one prompt."""
-    some: Any = {name: column[trials.start : trials.stop] for name, column in lowered.trials.items()}
+    pool, at = lowered.trials, slice(trials.start, trials.stop)
+    some: Trials = {
+        "timestep": pool["timestep"][at],
+        "noise_index": pool["noise_index"][at],
+        "eps_sign": pool["eps_sign"][at],
+        "weight": pool["weight"][at],
+    }
     results = classifier.classify_encoded(pictures, Lowered(some, every_trial()), keep_errors=True)
     return np.stack([result.errors[0] for result in results if result.errors is not None])

@@ -106,6 +106,14 @@ def check_texts(name: str, texts: Any) -> list[str]:
     return list(texts)
 
 
+def first_read_alike(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, str]:
+    """Of each text the first that the model reads as it, so as one condition: tokenizers may not know capitals."""
+    read_as = getattr(denoiser.encode_prompts, "read_as", None)
+    readings = list(texts) if read_as is None else read_as(list(texts))
+    owner: dict[Any, str] = {}
+    return {text: owner.setdefault(reading, text) for text, reading in zip(texts, readings, strict=True)}
+
+
 def _with_texts(denoiser: Denoiser, prompts: dict[str, Any]) -> tuple[Denoiser, dict[str, Any]]:
     """The prompts encoded, and each named by its place: the empty one is a class like the others."""
     encoded = denoiser.with_prompts([str(prompt) for prompt in prompts.values()])

@@ -219,13 +219,20 @@ class KnownWords:
         self.encode_prompts, self.name, self.words = encode_prompts, name, tuple(words)
 
     def __call__(self, prompts: list[str]) -> Any:
+        self._check(prompts)
+        return self.encode_prompts(prompts)
+
+    def read_as(self, prompts: list[str]) -> list[Any]:
+        self._check(prompts)
+        return list(self.encode_prompts.read_as(prompts))  # type: ignore[attr-defined]
+
+    def _check(self, prompts: list[str]) -> None:
         for prompt in prompts:
             strange = [word for word in prompt.split() if word.casefold() not in self.words]
             if strange:
                 raise UnknownClassError(
                     f"prompt {prompt!r} has the word {strange[0]!r}; {self.name!r} knows: {', '.join(self.words)}"
                 )
-        return self.encode_prompts(prompts)
 
 
 class EmbeddedModel(NativeDenoiser):
