@@ -17,7 +17,7 @@ from .cuda_denoiser import DeviceCall, device_of
 from .denoiser import Call
 from .errors import DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
-from .in_flight import Encoded, InFlight
+from .in_flight import Encoded, InFlight, stream
 from .models.registry import open_model
 from .ops import _to_numpy
 from .options import (
@@ -245,8 +245,9 @@ class Classifier:
         return results[0] if is_one else Results(results, self.classes)
 
     def stream(self, images: Iterable[Any]) -> Iterator[Result]:
-        """Results in order, one by one, with many pictures under way; `images` is read only as far as needed."""
-        return self._classify(images, None, None, keep_errors=self.keep_errors)
+        """Results in order, one by one, with many pictures under way; `images` is read only as far as needed.  Where it fails,
+        or a picture can not be used, those before it are given first."""
+        return stream(self, images)
 
     def error_table(
         self,

@@ -261,6 +261,21 @@ def test_image_retrieval_orders_by_the_normalised_score(model):
         (lambda m: diffcls.winoground(m, [pair(0, "a red cup", "a red cup")]), diffcls.InputError, "twice"),
         (lambda m: diffcls.score(np.zeros(2, np.float32), 3, model=m), diffcls.DTypeError, "texts is int"),
         (lambda m: diffcls.score(np.zeros(2, np.float32), ["a", "a"], model=m), diffcls.InputError, "'a' twice"),
+        (
+            lambda m: diffcls.score(np.zeros(2, np.float32), "a red cup", model=m, policy=diffcls.Race()),
+            diffcls.InputError,
+            "policy can not be given: the texts are the prompts, and each is asked n_samples trials",
+        ),
+        (
+            lambda m: diffcls.winoground(m, [pair(0, "a red cup", "a blue cup")], policy=diffcls.Race()),
+            diffcls.InputError,
+            "policy can not be given",
+        ),
+        (
+            lambda m: diffcls.retrieve(np.zeros((4, 2)), list(MEANS), model=m, prompts=["a"]),
+            diffcls.InputError,
+            "prompts can not be given",
+        ),
         (lambda m: diffcls.score([], "a red cup", model=m), diffcls.InputError, "image is empty"),
         (lambda m: diffcls.retrieve([], ["a"], model=m, direction="up"), diffcls.InputError, "direction is 'up'"),
         (lambda m: diffcls.retrieve([], list(MEANS), model=m), diffcls.InputError, "images is empty"),
@@ -311,7 +326,9 @@ def test_captions_of_different_pairs_may_be_read_alike():
     np.testing.assert_allclose(report.losses[1], report.losses[0][::-1, ::-1], rtol=1e-5)
     assert report.losses[0, 0, 0] != report.losses[0, 0, 1]
     same = [pair(0, one, two, images=pictures), pair(1, one, one.upper(), images=pictures)]
-    with pytest.raises(diffcls.InputError, match=r"pairs\[1\]: captions 'a red .* and 'A RED .* are the same to the model's"):
+    with pytest.raises(
+        diffcls.InputError, match=r"pairs\[1\]: captions 'a red .* and 'A RED .* are the same to the model's"
+    ):
         diffcls.winoground(model, same, n_samples=3)
     with pytest.raises(diffcls.UnknownClassError, match="has the word 'dog'"):
         diffcls.winoground(model, [pair(0, "a dog", "a cat", images=pictures)], n_samples=3)

@@ -49,6 +49,7 @@ class Matcher:
         normalise: bool = True,
     ) -> None:
         texts = check_texts("texts", texts)
+        check_options(options)
         denoiser = open_model(model, options.pop("device", None), options.pop("dtype", None))
         if denoiser.encode_prompts and unconditional is None and normalise:
             unconditional = ""
@@ -87,6 +88,24 @@ class Matcher:
             weighted = asked * classifier.trials["weight"]
             found.append((weighted[:-1], weighted[-1]) if prior else (weighted, None))
         return found
+
+
+OWN = ("model", "prompts", "policy", "shortlist", "keep_errors", "templates")
+"""Options of `Classifier` that matching sets itself, or that would change which texts there are."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """
+    Raises
+    ------
+    ValueError
+        An option is matching's own.
+    """
+    own = [name for name in OWN if name in options]
+    if own:
+        raise InputError(
+            f"{', '.join(own)} can not be given: the texts are the prompts, and each is asked n_samples trials"
+        )
 
 
 def check_texts(name: str, texts: Any) -> list[str]:

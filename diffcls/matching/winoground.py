@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..intervals import Interval, bootstrap, interval, wilson
 from ..models.registry import open_model
 from ..policies import Fixed
-from .losses import Floats, Matcher, first_read_alike
+from .losses import Floats, Matcher, check_options, first_read_alike
 
 if TYPE_CHECKING:
     from ..plotting import WinogroundDisplay
@@ -169,6 +169,7 @@ def winoground(
     """
     examples = load_winoground(pairs) if isinstance(pairs, (str, os.PathLike)) else _check(pairs)
     captions = list(dict.fromkeys(str(example[key]) for example in examples for key in _KEYS[:2]))
+    check_options(options)
     denoiser = open_model(model, options.pop("device", None), options.pop("dtype", None))
     read = first_read_alike(denoiser, captions)
     for i, example in enumerate(examples):

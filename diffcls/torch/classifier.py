@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,14 +184,13 @@ class DiffusionClassifier(nn.Module):
         Raises
         ------
         ValueError
-            The model is given class ids, or conditions that are no floating-point numbers; or a class has several prompts.
+            The model is given class ids, or conditions that can not be mixed (masks can); or a class has several prompts.
         """
         self._check(x_start, draw)
         rows, arms = self.conditions.all(), self._plain.arms
-        parts = rows.values() if isinstance(rows, Mapping) else [rows]
-        if rows is None or not all(part.is_floating_point() for part in parts):
+        if rows is None:
             raise InputError(
-                f"the conditions of {self.denoiser.name} are no floating-point numbers that could be mixed"
+                f"the conditions of {self.denoiser.name}, class ids, are no floating-point numbers that could be mixed"
             )
         if len(arms.conditions) != len(self.classes):
             raise InputError("conditions can be mixed of one prompt a class, and a class has several")
