@@ -102,8 +102,6 @@ def main() -> None:
     results = purified(pictures, options, 0.1)
     for sigma in (0.25, 0.5, 1.0):
         results += certified(pictures, options, sigma)
-    for row in results:
-        print(row, flush=True)
     common.record("robustness", __doc__.splitlines()[0], results, options)
 
 

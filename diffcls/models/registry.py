@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, UnknownClassError, WeightsError
 from ..images import to_grey
-from ..native import NativeDenoiser
+from ..native import NativeDenoiser, open_native
 from ..options import with_device
 from ..policies import Race
 from ..prepare import SIZE, Preparation, prepare
@@ -242,7 +241,7 @@ class EmbeddedModel(NativeDenoiser):
         description = _read(path)
         weights = path.with_suffix(".safetensors").read_bytes()
         super().__init__(
-            _core.DiT(weights, description["dit"]),
+            open_native(weights, description["dit"], path.with_suffix(".safetensors")),
             schedule=_schedule(description["schedule"]),
             prediction_type=description["prediction_type"],
             class_names=description["classes"],
