@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import diffcls
 import diffcls.torch as dt
 from diffcls.intervals import bootstrap, interval
 from diffcls.models import data, export
