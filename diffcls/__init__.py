@@ -53,6 +53,9 @@ _HOME = {
     "retrieve": "matching.retrieval",
     "Retrieval": "matching.retrieval",
     "certify": "smoothing",
+    "noised": "noised_denoiser",
+    "NoisedClassifier": "noised_denoiser",
+    "posterior_mean": "noised_denoiser",
     "Certificate": "smoothing",
     "k_denoiser": "k_diffusion",
     "set_num_threads": "threads",
@@ -65,6 +68,7 @@ _HOME = {
     "DeviceError": "errors",
     "DenoiserError": "errors",
     "NonFiniteError": "errors",
+    "ScorerError": "errors",
     "WeightsError": "errors",
     "ImageError": "errors",
     "MissingExtraError": "errors",
@@ -99,6 +103,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         NonFiniteError,
         OutOfWorldWarning,
+        ScorerError,
         ShapeError,
         StoreError,
         TruncationWarning,
@@ -115,6 +120,7 @@ if TYPE_CHECKING:
     from .matching.scoring import Scores, score
     from .matching.winoground import WinogroundReport, winoground
     from .models.registry import load
+    from .noised_denoiser import NoisedClassifier, noised, posterior_mean
     from .policies import Fixed, Race, Staged
     from .profile import Profile
     from .profiling import calibrate

@@ -17,7 +17,7 @@ from .cuda_denoiser import DeviceCall, device_of
 from .denoiser import Call
 from .errors import DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
-from .in_flight import Encoded, InFlight
+from .in_flight import Encoded, InFlight, stream
 from .models.registry import open_model
 from .ops import _to_numpy
 from .options import (
@@ -148,13 +148,14 @@ class Classifier:
         Yields
         ------
         Result
+            Where `images` fails, or a picture can not be used, those before it are given first.
 
         Raises
         ------
         ValueError, TypeError
             A picture that can not be used, by its position.
         """
-        return self._classify(images, None, None, keep_errors=self.keep_errors)
+        return stream(self, images)
 
     def error_table(
         self,

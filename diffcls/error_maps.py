@@ -208,6 +208,13 @@ def _conditions(classifier: Classifier, index: int) -> NDArray[np.int64]:
     return asked
 
 
+def _class_of(classifier: Classifier, condition: int) -> int:
+    """The class that a condition is a prompt of."""
+    arms = classifier.arms
+    arm = np.searchsorted(arms.offset, np.flatnonzero(arms.conditions == condition)[0], side="right") - 1
+    return int(arms.class_of_arm[arm])
+
+
 def _differences(
     classifier: Classifier, x_start: NDArray[np.float32], conditions: list[NDArray[np.int64]], n_samples: int
 ) -> Iterator[Floats]:
@@ -231,8 +238,14 @@ def _differences(
         prediction = _prediction(call(given, repeated, schedule.time[repeated], classes), given.shape)
         bad = np.flatnonzero(~np.isfinite(prediction).reshape(len(classes), -1).all(axis=1))
         if len(bad):
+            trial, which = divmod(int(bad[0]), len(asked))
+            where = int(rows[trial]), int(trials["noise_index"][first + trial])
+            index = _class_of(classifier, int(asked[which]))
             raise NonFiniteError(
-                f"{denoiser.name} predicted NaN or infinity at timestep {repeated[bad[0]]}", timestep=repeated[bad[0]]
+                f"{denoiser.name} predicted NaN or infinity for class {classifier.classes[index]!r} at timestep {where[0]}, "
+                f"noise index {where[1]}",
+                index,
+                *where,
             )
         errors = rho(prediction.astype(np.float64) - np.repeat(target, len(asked), axis=0))
         yield from np.tensordot(share, errors.reshape(len(rows), len(asked), *x_start.shape), axes=(0, 1))

@@ -56,6 +56,10 @@ class NonFiniteError(DiffclsError, ArithmeticError):
         self.noise_index = noise_index
 
 
+class ScorerError(DiffclsError, ValueError):
+    """A shortlist's scorer gave something else than one number a class: of no picture's making, so `evaluate` ends with it."""
+
+
 class WeightsError(DiffclsError, ValueError):
     """A weights file is malformed or not of this model."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .callables import described
 from .errors import FingerprintMismatchError
 from .stored import as_json
 
@@ -58,7 +59,7 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     of what computes; `further` parts are the caller's.
 
     A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the digest of that; so is
-    the model behind a shortlist's scorer, and a scorer that is a mere function by its name.
+    the model behind a shortlist's scorer, and a scorer that is a function by its code and what it was made of (`callables`).
     """
     denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
@@ -82,8 +83,13 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
 
 
 def _known(scorer: Any) -> Any:
-    """What is known of a scorer beside its name: a classifier's parts, or the weights of a model."""
-    return run_fingerprint(scorer) if hasattr(scorer, "arms") else _weights_of(getattr(scorer, "model", scorer))
+    """What is known of a scorer beside its name."""
+    return described(scorer, _model)
+
+
+def _model(value: Any) -> Any:
+    """A classifier's parts, or the weights of a model; None: it is neither."""
+    return run_fingerprint(value) if hasattr(value, "arms") else _weights_of(getattr(value, "model", value))
 
 
 def _version(package: str) -> str:

@@ -45,6 +45,23 @@ class _Lane:
     n_evals: int = 0
 
 
+def stream(classifier: Classifier, images: Iterable[Any]) -> Iterator[Result]:
+    """`Classifier.stream`: what is under way when the next picture can not be had arrives before that is told."""
+    failure: Exception | None = None
+
+    def feed() -> Iterator[Encoded]:
+        nonlocal failure
+        try:
+            for position, image in enumerate(images):
+                yield classifier.encode(image, position)
+        except Exception as error:
+            failure = error
+
+    yield from classifier.classify_encoded(feed(), keep_errors=classifier.keep_errors)
+    if failure is not None:
+        raise failure
+
+
 class InFlight:
     """What `Classifier.as_finished` runs.
 

@@ -32,6 +32,20 @@ class NativeDenoiser(Denoiser):
         return answer[:, : self._channels]  # a learned variance follows
 
 
+def open_native(weights: Any, config: dict[str, Any], path: Path) -> _core.DiT:
+    """The core's DiT of what was read from `path`: the core is given memory and knows no files.
+
+    Raises
+    ------
+    ValueError
+        The weights are not those of the config; the sentence begins with `path`.
+    """
+    try:
+        return _core.DiT(weights, config)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
 def map_file(path: Path) -> mmap.mmap:
     """A file's bytes, read where and when they are looked at: weights are copied once, by who packs them.
 

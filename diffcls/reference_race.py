@@ -73,13 +73,16 @@ class RaceReference:
     Parameters
     ----------
     errors : (n_arms, N) float64
-        Unweighted errors of every arm at every trial.
+        Unweighted errors of every arm at every trial; with `ask`, room for them.
     weights : (N,) float64
     policy : Policy
         As the core is given it.
     isf : callable (p, df)
         Quantile of Student's t, ``scipy.stats.t.isf``.
     class_of_arm : (n_arms,) int
+    ask : callable or None
+        ``ask(arms, trials) -> errors (len(arms), len(trials))`` of the arms alive at a range of trials, when they are needed:
+        a race of numbers that come from anywhere.
     """
 
     errors: Floats
@@ -87,6 +90,7 @@ class RaceReference:
     policy: Policy
     isf: Callable[[float, float], float]
     class_of_arm: Sequence[int]
+    ask: Callable[[list[int], range], Floats] | None = None
     n: int = 0
     n_evals: int = 0
     decided: bool = False
@@ -108,6 +112,11 @@ class RaceReference:
         """Loss of an arm over its own trials, added up in order."""
         return float(np.cumsum(self.loss[arm, : self.n_done[arm]])[-1]) / self.n_done[arm]
 
+    def excess(self) -> Floats:
+        """(n_arms,): mean loss above the leader's over the trials that both have."""
+        b = self.leader()
+        return np.array([np.mean(self.loss[arm, :n] - self.loss[b, :n]) for arm, n in enumerate(self.n_done)])
+
     def leader(self) -> int:
         return min(self.alive, key=lambda arm: (self.mean(arm), arm))
 
@@ -118,6 +127,10 @@ class RaceReference:
             if m == 0:
                 self.status = "decided" if self.decided else "budget"
                 break
+            if self.ask is not None:
+                at = np.ix_(self.alive, range(self.n, self.n + m))
+                self.errors[at] = self.ask(list(self.alive), range(self.n, self.n + m))
+                self.loss[at] = self.errors[at] * self.weights[self.n : self.n + m]
             self.n += m
             self.n_evals += m * len(self.alive)
             for arm in self.alive:

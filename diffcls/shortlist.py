@@ -8,7 +8,7 @@ pictures whose class was not among the k is measured (`Shortlist.measure`) and c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import arguments
-from .errors import DTypeError, InputError, ShapeError
+from .errors import DTypeError, InputError, ScorerError
 from .images import to_pil
 from .intervals import Interval, clopper_pearson
 from .labels import check_labels
@@ -86,9 +86,21 @@ class Shortlist:
         Raises
         ------
         ValueError
-            No picture, or a label that is no class.
+            No picture, a label that is no class, or classes that are none or not all different; or as `scores`.
+        TypeError
+            `images` is no sequence, or `classes` no list of names.
         """
+        if (
+            isinstance(images, (str, bytes, Mapping))
+            or not isinstance(images, Iterable)
+            or not isinstance(images, Sized)
+        ):
+            raise DTypeError(f"images is {type(images).__name__}, must be a sequence of pictures")
+        if isinstance(classes, str) or not isinstance(classes, Iterable):
+            raise DTypeError(f"classes is {arguments.shown(classes)}, must be a list of names")
         names = [str(name) for name in classes]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"classes is {arguments.shown(names)}, must be one name or more, all different")
         truth = check_labels(labels, len(images), names)
         if not len(truth):
             raise InputError("images is empty; a miss rate needs some")
@@ -133,8 +145,10 @@ class Shortlist:
 
         Raises
         ------
-        ValueError, TypeError
+        ScorerError
             The scorer gave other than K numbers.
+        ValueError
+            A classifier has other classes; or as the scorer.
         """
         if getattr(self.scorer, "task", None) == "zero-shot-image-classification":
             found = self.scorer(to_pil(image), candidate_labels=list(classes))
@@ -146,13 +160,18 @@ class Shortlist:
             given = self.scorer(image).probabilities
         else:
             given = self.scorer(image, list(classes))
-        scores = arguments.floats("the shortlist's scores", given, f"{len(classes)} numbers, one a class")
+        try:
+            scores = arguments.floats("scores", given, "numbers")
+        except DTypeError:
+            raise ScorerError(
+                f"the shortlist's scorer gave {arguments.shown(given)}, must give {len(classes)} numbers, one a class"
+            ) from None
         if scores.shape != (len(classes),):
-            raise ShapeError(
+            raise ScorerError(
                 f"the shortlist's scorer gave shape {scores.shape}, must be ({len(classes)},): one number a class"
             )
         if np.isnan(scores).any():
-            raise InputError(f"the shortlist's scorer gave NaN for class {classes[int(np.isnan(scores).argmax())]!r}")
+            raise ScorerError(f"the shortlist's scorer gave NaN for class {classes[int(np.isnan(scores).argmax())]!r}")
         return scores
 
     def to_dict(self) -> dict[str, Any]:

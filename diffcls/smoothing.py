@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import arguments, ops
-from .errors import InputError
+from .errors import DTypeError, InputError, NonFiniteError
 from .intervals import clopper_pearson
 from .options import check_seed
 
@@ -45,7 +45,7 @@ def certify(
     classify: Callable[[NDArray[np.float32]], Any],
     x_start: Any,
     *,
-    sigma: float,
+    sigma: float | None = None,
     n_choose: int = 100,
     n: int = 10_000,
     alpha: float = 0.001,
@@ -59,8 +59,9 @@ def certify(
 
         radius = sigma * Phi^-1(p_lower),
 
-    else it abstains.  Chen et al. (NeurIPS 2024, "Your Diffusion Model is Secretly a Certifiably Robust Classifier") certify
-    diffusion classifiers so; `classify` is here any function, while theirs are made for noised inputs.  The radius is of x_start's own units: pictures in [-1, 1] have twice the distances of pictures in [0, 1].
+    else it abstains.  Chen et al. ("Diffusion Models are Certifiably Robust Classifiers", NeurIPS 2024) certify diffusion
+    classifiers so, with ones that are made for noised inputs: `NoisedClassifier`.  `classify` may be any function.  The radius is
+    of x_start's own units: pictures in [-1, 1] have twice the distances of pictures in [0, 1].
 
     Parameters
     ----------
@@ -68,8 +69,8 @@ def certify(
         (B, *shape) float32 arrays to (B,) class numbers.
     x_start : (*shape) array
         One input.
-    sigma : float
-        Standard deviation of the noise, in x_start's units.
+    sigma : float or None
+        Standard deviation of the noise, in x_start's units.  None: the `NoisedClassifier`'s own.
     n_choose, n : int
     alpha : float
         Chance that the certificate is wrong.
@@ -85,14 +86,21 @@ def certify(
     Raises
     ------
     ValueError
-        An argument is impossible, or `classify` gives something else than one class number a row.
+        An argument is impossible, `sigma` is another than the `NoisedClassifier`'s, or `classify` gives something else than one
+        class number a row.
     TypeError
-        `x_start` is no array, or `seed` no integer.
+        `classify` can not be called, `x_start` is no array of real numbers, or `seed` no integer.
+    ArithmeticError
+        `x_start` holds NaN or infinity.
     RuntimeError
         A tensor is not on the CPU.
     """
-    x = np.asarray(ops._to_numpy(x_start, "x_start"), np.float32)
-    sigma = arguments.number("sigma", sigma, "a number above 0", lambda value: 0.0 < value < float("inf"))
+    if not callable(classify):
+        raise DTypeError(f"classify is {type(classify).__name__}, must be a function of (B, *shape) arrays")
+    x = _input(x_start)
+    sigma = arguments.number(
+        "sigma", _sigma(classify, sigma), "a number above 0", lambda value: 0.0 < value < float("inf")
+    )
     alpha, seed = arguments.between_0_and_1("alpha", alpha), check_seed(seed)
     n_choose = arguments.integer("n_choose", n_choose, at_least=1)
     n, batch_size = arguments.integer("n", n, at_least=1), arguments.integer("batch_size", batch_size, at_least=1)
@@ -105,6 +113,26 @@ def certify(
     if p_lower <= 0.5:
         return Certificate(None, 0.0, p_lower, count, n)
     return Certificate(chosen, sigma * NormalDist().inv_cdf(p_lower), p_lower, count, n)
+
+
+def _sigma(classify: Any, sigma: Any) -> Any:
+    """As given, or the noised classifier's, which must not be another."""
+    own = getattr(classify, "sigma", None)
+    if sigma is None and own is None:
+        raise InputError("sigma is None, and classify has none of its own: it must be a number above 0")
+    if sigma is not None and own is not None and sigma != own:
+        raise InputError(f"sigma is {sigma}, and classify is made for inputs noised by {own}")
+    return own if sigma is None else sigma
+
+
+def _input(x_start: Any) -> NDArray[np.float32]:
+    given = ops._to_numpy(x_start, "x_start")
+    if given.dtype.kind not in "biuf":
+        raise DTypeError(f"x_start is of dtype {given.dtype}, must be of real numbers")
+    x = np.asarray(given, np.float32)
+    if not np.isfinite(x).all():
+        raise NonFiniteError("x_start holds NaN or infinity, must be finite")
+    return x
 
 
 def _batches(start: int, stop: int, size: int) -> list[range]:

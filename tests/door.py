@@ -118,7 +118,11 @@ def check_door(denoiser, seen, prompts, x_of, unpack=lambda x: x):
 
 
 def check_schedule(denoiser, pipe, seen, rng, pack=lambda x: x):
-    """One step of the family's scheduler with the target that we ask for ends at the next noise level of the same eps."""
+    """One step of the family's scheduler with the target that we ask for ends at the next noise level of the same eps.
+
+    Samples of some schedulers have the picture's own size, ``x_t / alpha``, and are scaled for the module alone.
+    """
+    exploding = type(pipe.scheduler).__name__.startswith(("Euler", "EDM"))
     schedule, (p, q) = denoiser.schedule, denoiser.target
     x_start, eps = (torch.from_numpy(rng.standard_normal((1, *denoiser.shape))) for _ in range(2))
     times = [t for (_, t, _), _ in seen.steps]
@@ -138,9 +142,13 @@ def check_schedule(denoiser, pipe, seen, rng, pack=lambda x: x):
     for t, time, following in zip(times, fed, fed[1:], strict=False):
         x_t = at(time, schedule.alpha) * x_start + at(time, schedule.sigma) * eps
         target = at(time, p) * x_start + at(time, q) * eps
-        stepped = pipe.scheduler.step(pack(target), t, pack(x_t), return_dict=False)[0]
+        sizes = [at(row, schedule.alpha) if exploding else 1.0 for row in (time, following)]
+        stepped = pipe.scheduler.step(pack(target), t, pack(x_t / sizes[0]), return_dict=False)[0]
         wanted = at(following, schedule.alpha) * x_start + at(following, schedule.sigma) * eps
-        np.testing.assert_allclose(stepped.numpy(), pack(wanted).numpy(), rtol=1e-4, atol=1e-4)
+        close = (
+            {"rtol": 2e-3, "atol": 2e-3} if exploding else {"rtol": 1e-4, "atol": 1e-4}
+        )  # between rows it is not straight
+        np.testing.assert_allclose(stepped.numpy(), pack(wanted / sizes[1]).numpy(), **close)
 
 
 def check_latents(denoiser, seen, unpack=lambda x: x):

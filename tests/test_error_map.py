@@ -150,8 +150,15 @@ def test_nan_is_an_error(mixture):
         return np.where(np.asarray(cond)[:, None, None, None] == 1, np.nan, 0.0 * x_t).astype(np.float32)
 
     bad = diffcls.Denoiser(predict, shape=SHAPE, schedule=diffcls.Schedule.linear(1000), n_classes=4)
-    with pytest.raises(NonFiniteError, match="predict predicted NaN or infinity at timestep"):
-        diffcls.error_map(diffcls.Classifier(bad), np.zeros(SHAPE, np.float32), 0, 1, n_samples=3)
+    classifier = diffcls.Classifier(bad, {"b": "3", "a": ["0", "1"]}, pool="mean", policy=diffcls.Fixed(3))
+    x = np.zeros(SHAPE, np.float32)
+    with pytest.raises(NonFiniteError, match="predict predicted NaN or infinity for class 'a' at timestep") as found:
+        diffcls.error_map(classifier, x, 0, 1, n_samples=3)
+    with pytest.raises(NonFiniteError) as live:
+        classifier(x)
+    for where in ("class_index", "timestep", "noise_index"):
+        assert getattr(found.value, where) == getattr(live.value, where)
+    assert found.value.class_index == 1 and str(found.value) == str(live.value)
     small = diffcls.Denoiser(
         lambda x_t, t, cond: x_t[:, :1], shape=SHAPE, schedule=diffcls.Schedule.linear(1000), n_classes=2
     )

@@ -205,7 +205,7 @@ def test_a_users_own_model_folder(tmp_path, monkeypatch):
     assert [model["name"] for model in diffcls.models()] == ["digits-and-clothes", "shapes", "mine"]
     assert diffcls.load("mine").name == "mine"
     (tmp_path / "mine.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(diffcls.WeightsError, match="the weights file has 7 bytes"):
+    with pytest.raises(diffcls.WeightsError, match="mine.safetensors: the weights file has 7 bytes"):
         diffcls.load("mine")
     (tmp_path / "mine.json").write_text("{}")
     with pytest.raises(diffcls.WeightsError, match="lacks"):

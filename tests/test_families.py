@@ -41,7 +41,6 @@ class Family:
     unpack: Any = lambda x: x
     x_of: Any = lambda x: x
     saved: bool = True
-    checks: str = "door schedule latents loop"
 
     def x_at(self, call):
         """x_t of one call of the module."""
@@ -79,9 +78,9 @@ FAMILIES = {
         unpack=unpack,
         x_of=unpack,
     ),
-    "sd_euler": Family(checks="door latents loop"),  # its samples are not what the module is fed
+    "sd_euler": Family(),
     "sd_zero_snr": Family(),
-    "sdxl_edm": Family(checks="door latents loop"),
+    "sdxl_edm": Family(),
     "sd3_without_t5": Family(dict(TEXT), slot="transformer", door="hidden_states", saved=False),
     "flux2": Family(
         {**TEXT, "max_sequence_length": 60, "guidance_scale": 3.0},
@@ -150,8 +149,7 @@ if pipelines.TRANSFORMERS >= 5:
     MAKERS |= pipelines_llm.FAMILIES
 
 
-def with_check(check):
-    return [name for name, family in FAMILIES.items() if check in family.checks.split() and name in MAKERS]
+NAMES = [name for name in FAMILIES if name in MAKERS]
 
 
 @pytest.fixture(autouse=True)
@@ -182,25 +180,25 @@ def saved(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("name", with_check("door"))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_door_sees_what_the_pipeline_shows_it(saved, name):
     family, denoiser, pipe, seen = saved(name)
     door.check_door(denoiser, seen, family.prompts, family.x_at, family.unpack)
 
 
-@pytest.mark.parametrize("name", with_check("schedule"))
+@pytest.mark.parametrize("name", NAMES)
 def test_schedule_and_target_are_the_schedulers(saved, name, rng):
     family, denoiser, pipe, seen = saved(name)
     door.check_schedule(denoiser, pipe, seen, rng, family.pack)
 
 
-@pytest.mark.parametrize("name", with_check("latents"))
+@pytest.mark.parametrize("name", NAMES)
 def test_latents_are_what_the_pipeline_decodes(saved, name):
     family, denoiser, _, seen = saved(name)
     door.check_latents(denoiser, seen, family.unpack)
 
 
-@pytest.mark.parametrize("name", with_check("loop"))
+@pytest.mark.parametrize("name", NAMES)
 def test_the_loop_brings_noised_pictures_to_the_door(saved, name, rng):
     family, denoiser, pipe, _ = saved(name)
     image = rng.integers(0, 256, (21, 30, 3), dtype=np.uint8)
@@ -306,20 +304,80 @@ MISTAKES = {
 }  # fmt: skip
 
 
+def checked(saved, rng, name, check):
+    family, denoiser, pipe, seen = saved(name)
+    if check == "door":
+        door.check_door(denoiser, seen, family.prompts, family.x_at, family.unpack)
+    elif check == "schedule":
+        door.check_schedule(denoiser, pipe, seen, rng, family.pack)
+    else:
+        door.check_latents(denoiser, seen, family.unpack)
+
+
 @pytest.mark.parametrize(
     ("mistake", "name"), [(m, name) for m, (_, names, _) in MISTAKES.items() for name in names if name in MAKERS]
 )
 def test_a_planted_mistake_is_caught(saved, rng, monkeypatch, mistake, name):
-    family, denoiser, pipe, seen = saved(name)
+    _, denoiser, _, _ = saved(name)
     check, _, plant = MISTAKES[mistake]
     plant(denoiser, monkeypatch)
     with pytest.raises((AssertionError, RuntimeError, ValueError)):  # a module may refuse before we compare
-        if check == "door":
-            door.check_door(denoiser, seen, family.prompts, family.x_at, family.unpack)
-        elif check == "schedule":
-            door.check_schedule(denoiser, pipe, seen, rng, family.pack)
-        else:
-            door.check_latents(denoiser, seen, family.unpack)
+        checked(saved, rng, name, check)
+
+
+# ---- the five that every family could have: each is planted wherever it can be ----
+
+
+def wrong_time(denoiser, patch, given):
+    name = next(key for key in ("timestep", "t") if key in given)
+    rewritten(**{name: lambda t: t / 1000 if t.abs().max() > 1 else t * 1000})(denoiser, patch)
+
+
+def masks_ignored(denoiser, patch, given):
+    rewritten(**{key: everything_read for key in given if key.endswith("mask")})(denoiser, patch)
+
+
+def wrong_target(denoiser, patch, given):
+    told = denoiser.schedule.prediction_type or denoiser.prediction_type
+    asked_for("v_prediction" if told == "epsilon" else "epsilon")(denoiser, patch)
+
+
+COMMON = {
+    "scaling": ("latents", lambda denoiser, patch, given: unscaled(denoiser, patch)),
+    "shift": ("latents", lambda denoiser, patch, given: rule("scaling")(denoiser, patch)),
+    "time": ("door", wrong_time),
+    "mask": ("door", masks_ignored),
+    "target": ("schedule", wrong_target),
+}
+SHIFTED = {"sd3", "sd3_without_t5", "flux", "lumina2", "z_image"}
+MASKED = {"pixart_alpha", "pixart", "sana", "lumina2", "qwen_image"}
+"""Z-Image's text has no mask: "padding read" stands for it."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_which_of_the_five_a_family_can_have(saved, name):
+    """By what it is, not by the lists here: nothing is left out because somebody forgot it."""
+    _, denoiser, _, seen = saved(name)
+    assert (denoiser.adapter.encoder.rule == "shifted") == (name in SHIFTED)
+    assert any(key.endswith("mask") for key in seen.door[0]) == (name in MASKED)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "name"),
+    [
+        (mistake, name)
+        for mistake in COMMON
+        for name in NAMES
+        if name in {"shift": SHIFTED, "mask": MASKED}.get(mistake, FAMILIES)
+    ],
+)
+def test_the_five_mistakes_are_caught_in_every_family(saved, rng, monkeypatch, mistake, name):
+    _, denoiser, _, seen = saved(name)
+    check, plant = COMMON[mistake]
+    checked(saved, rng, name, check)  # good before
+    plant(denoiser, monkeypatch, seen.door[0])
+    with pytest.raises((AssertionError, RuntimeError, ValueError)):
+        checked(saved, rng, name, check)
 
 
 def test_every_family_has_a_check_and_a_mistake():

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 import diffcls
+from diffcls.reference_race import RaceReference
 from diffcls.testing import GaussianMixture
 
 MEANS = {"a red cup": [3.0, 0.0], "a blue cup": [-3.0, 0.0], "a red hat": [0.0, 3.0], "a blue hat": [0.0, -3.0]}
@@ -207,6 +209,32 @@ def test_retrieval(model):
     assert raced.n_evals < 60 * 4 * 4
 
 
+def test_images_of_a_text_race(model):
+    """Against the race over the whole table of differences, text by text; errors without a text are asked once."""
+    rng = np.random.default_rng(5)
+    texts, empty = list(MEANS), EMPTY
+    x = (np.array([MEANS[text] for text in texts] * 2) + 1.5 * rng.standard_normal((8, 2))).astype(np.float32)
+    policy = diffcls.Race(pool=48, n_min=4, ramp=16, caps=None)
+    found = diffcls.retrieve(x, texts, model=model, direction="image", targets=[0, 1, 2, 3], policy=policy)
+    whole = diffcls.Classifier(model, texts, policy=policy)
+    lowered = whole.lower_for(8)
+    trials, asked, n_evals = lowered.trials, np.zeros(8, int), 0
+    prior = np.stack([plain_losses(one, empty, trials) for one in x])
+    for m, text in enumerate(texts):
+        table = np.stack([plain_losses(one, MEANS[text], trials) for one in x]) - prior
+        race = RaceReference(table, trials["weight"], lowered.policy, stats.t.isf, range(8)).run()
+        assert found.ranking[m, 0] == race.leader()
+        n_evals += race.n_evals
+        asked = np.maximum(asked, race.n_done)
+        means = [np.mean(table[i, :n] - table[race.leader(), :n]) for i, n in enumerate(race.n_done)]
+        assert found.ranking[m, 1:].tolist() == [i for i in np.argsort(means, kind="stable") if i != race.leader()]
+    assert found.n_evals == n_evals + asked.sum() < 48 * 8 * 5
+    with pytest.raises(diffcls.InputError, match="policy is .* and n_samples 3: a race, or so many"):
+        diffcls.retrieve(x, texts, model=model, direction="image", policy=policy, n_samples=3, targets=[0] * 4)
+    with pytest.raises(diffcls.InputError, match="max_evals allows no trial of 8 images"):
+        diffcls.retrieve(x, texts, model=model, direction="image", policy=diffcls.Race(max_evals=7), targets=[0] * 4)
+
+
 def test_image_retrieval_orders_by_the_normalised_score(model):
     x = np.array([[9.0, 9.0], [0.5, 0.0], [2.0, 0.0]], np.float32)
     texts, targets = ["a red cup", "a blue cup"], [2, 1]
@@ -233,6 +261,21 @@ def test_image_retrieval_orders_by_the_normalised_score(model):
         (lambda m: diffcls.winoground(m, [pair(0, "a red cup", "a red cup")]), diffcls.InputError, "twice"),
         (lambda m: diffcls.score(np.zeros(2, np.float32), 3, model=m), diffcls.DTypeError, "texts is int"),
         (lambda m: diffcls.score(np.zeros(2, np.float32), ["a", "a"], model=m), diffcls.InputError, "'a' twice"),
+        (
+            lambda m: diffcls.score(np.zeros(2, np.float32), "a red cup", model=m, policy=diffcls.Race()),
+            diffcls.InputError,
+            "policy can not be given: the texts are the prompts, and each is asked n_samples trials",
+        ),
+        (
+            lambda m: diffcls.winoground(m, [pair(0, "a red cup", "a blue cup")], policy=diffcls.Race()),
+            diffcls.InputError,
+            "policy can not be given",
+        ),
+        (
+            lambda m: diffcls.retrieve(np.zeros((4, 2)), list(MEANS), model=m, prompts=["a"]),
+            diffcls.InputError,
+            "prompts can not be given",
+        ),
         (lambda m: diffcls.score([], "a red cup", model=m), diffcls.InputError, "image is empty"),
         (lambda m: diffcls.retrieve([], ["a"], model=m, direction="up"), diffcls.InputError, "direction is 'up'"),
         (lambda m: diffcls.retrieve([], list(MEANS), model=m), diffcls.InputError, "images is empty"),
@@ -267,3 +310,27 @@ def test_stable_diffusion_of_random_weights():
     by_class = diffcls.classify(picture, ["cat", "dog"], model=pipelines.sd(), policy=diffcls.Fixed(4))
     np.testing.assert_allclose(found.losses, by_class.losses, rtol=1e-5)
     assert found.unconditional not in found.losses and found.score.shape == (2,)
+
+
+@pytest.mark.torch
+def test_captions_of_different_pairs_may_be_read_alike():
+    """Only those of one pair compete: the same pair in capitals has the same losses, whichever way around it stands."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    torch.set_num_threads(1)
+    model = diffcls.load("shapes")
+    one, two = "a red circle left of a blue square", "a blue square left of a red circle"
+    pictures = tuple(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))
+    pairs = [pair(0, one, two, images=pictures), pair(1, two.title(), one.upper(), images=pictures[::-1])]
+    report = diffcls.winoground(model, pairs, n_samples=3)
+    np.testing.assert_allclose(report.losses[1], report.losses[0][::-1, ::-1], rtol=1e-5)
+    assert report.losses[0, 0, 0] != report.losses[0, 0, 1]
+    same = [pair(0, one, two, images=pictures), pair(1, one, one.upper(), images=pictures)]
+    with pytest.raises(
+        diffcls.InputError, match=r"pairs\[1\]: captions 'a red .* and 'A RED .* are the same to the model's"
+    ):
+        diffcls.winoground(model, same, n_samples=3)
+    with pytest.raises(diffcls.UnknownClassError, match="has the word 'dog'"):
+        diffcls.winoground(model, [pair(0, "a dog", "a cat", images=pictures)], n_samples=3)
+    with pytest.raises(diffcls.InputError, match="are the same to the model's tokenizers"):
+        diffcls.score(pictures[0], [one, one.upper()], model=model, n_samples=3)

@@ -160,7 +160,7 @@ def test_an_original_dit_classifies_a_picture(original, rng):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"n_classes": 1000}, "the weights have 7 labels"),
+        ({"n_classes": 1000}, "the weights of .*dit.safetensors have 7 labels"),
         ({"num_heads": None}, "give num_heads"),
         ({"vae": 3}, "vae is int"),
         ({"vae": "no-such-folder"}, "can not be loaded"),
@@ -184,6 +184,44 @@ def test_weights_of_something_else_are_refused(tmp_path):
     path.write_bytes(b"not a safetensors file")
     with pytest.raises(diffcls.WeightsError, match="no safetensors file"):
         diffcls.diffusers.load_dit(path, vae=pipelines.vae(), n_classes=7)
+
+
+SHAPES = {
+    "x_embedder.proj.weight": (384, 4, 2, 2),
+    "pos_embed": (1, 16, 384),
+    "y_embedder.embedding_table.weight": (11, 384),
+    "final_layer.linear.weight": (32, 384),
+    "blocks.0.mlp.fc1.weight": (1536, 384),
+}
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize(
+    ("key", "shape", "said"),
+    [
+        ("x_embedder.proj.weight", (384, 4), r"has shape \(384, 4\), must be \(width, channels, patch, patch\)"),
+        ("x_embedder.proj.weight", (384, 4, 2, 3), "has patches of 2 x 3 and 16 of them: both must be squares"),
+        ("x_embedder.proj.weight", (383, 4, 2, 2), "num_heads is 6, and does not divide the width"),
+        ("pos_embed", (16,), r"has shape \(16,\), must be \(1, side \* side, width\)"),
+        ("pos_embed", (1, 15, 384), "has patches of 2 x 2 and 15 of them"),
+        ("y_embedder.embedding_table.weight", (), r"has shape \(\), must be \(labels, width\)"),
+        ("blocks.0.mlp.fc1.weight", (0, 3), r"has shape \(0, 3\), must be \(hidden, width\)"),
+        ("blocks.x.mlp", (3,), "has blocks 0, x, must be 0 to 1"),
+        ("blocks.2.mlp", (3,), "has blocks 0, 2, must be 0 to 1"),
+        ("other", (3,), "no state dict of the original DiT|: the weights file has no tensor"),
+    ],
+)
+def test_odd_shapes_are_told_with_the_file(tmp_path, native, key, shape, said):
+    path = tmp_path / "odd.safetensors"
+    save_file({name: torch.zeros(size) for name, size in {**SHAPES, key: shape}.items()}, path)
+    with pytest.raises(diffcls.DiffclsError, match=said) as found:
+        diffcls.diffusers.load_dit(path, native=native, n_classes=10, num_heads=6)
+    assert "odd.safetensors" in str(found.value) and "\n" not in str(found.value)
+
+
+def test_a_path_that_is_none():
+    with pytest.raises(diffcls.DTypeError, match="path is int, must be a file or a folder"):
+        diffcls.diffusers.load_dit(3)
 
 
 # ---- k-diffusion and EDM ---------------------------------------------------------------------------------------------

@@ -1,11 +1,19 @@
 """Shortlists: what is left out has no trial, what is kept races as it would alone, and the miss rate is counted."""
 
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gaussian import GaussianClasses
 
 import diffcls
 from diffcls import Fixed, Race, Shortlist
+from diffcls.fingerprint import run_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +195,150 @@ def test_another_list_is_another_run(tmp_path, listed, denoiser, x):
         diffcls.evaluate(diffcls.Classifier(denoiser, policy=Race(pool=40)), x, out=tmp_path)
 
 
-def test_a_picture_that_the_scorer_can_not_judge_is_a_row_with_an_error(tmp_path, listed, x, world):
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (np.nan, "gave NaN for class 'c0'"),
+        (1.0, r"gave shape \(2,\), must be \(12,\)"),
+        ("a", "gave 'a', must give 12 numbers"),
+    ],
+)
+def test_a_broken_scorer_ends_the_evaluation(tmp_path, listed, x, world, answer, said):
+    """It is no picture's fault: nothing is a row with an error, and what was under way is kept."""
     pytest.importorskip("pyarrow")
+    whole = -np.square(world.means[None] - x[0][:, None]).sum(axis=2)
 
     def scorer(image, classes):
-        return np.where(np.array_equal(image, x[0][3]), np.nan, -np.square(world.means - image).sum(axis=1))
+        if np.array_equal(image, x[0][3]):
+            return {np.nan: np.full(12, np.nan), 1.0: [0.0, 1.0]}.get(answer, answer)
+        return whole[np.abs(x[0] - image).sum(axis=1).argmin()]
 
-    report = diffcls.evaluate(listed(scorer=scorer), x, out=tmp_path)
-    assert report.n_errors == 1 and report.errors[0][0] == "3" and "NaN for class 'c0'" in report.errors[0][1]
+    with pytest.raises(diffcls.ScorerError, match=f"the shortlist's scorer {said}"):
+        diffcls.evaluate(listed(scorer=scorer), x, out=tmp_path)
+    events = [json.loads(line) for path in tmp_path.glob("*/log.jsonl") for line in path.read_text().splitlines()]
+    assert events[-1]["event"] == "stopped" and events[-1]["images"] == 3 and "ScorerError" in events[-1]["error"]
+
+
+def test_stream_gives_what_was_before_a_failure(denoiser, listed, x, world):
+    """Of the scorer, of the pictures' own iterator, and of a picture that is none."""
+
+    def scorer(image, classes):
+        if np.array_equal(image, x[0][4]):
+            raise RuntimeError("no scores")
+        return -np.square(world.means - image).sum(axis=1)
+
+    def pictures():
+        yield from x[0][:5]
+        raise OSError("no more")
+
+    odd = [*x[0][:6], np.zeros(3, np.float32), *x[0][6:]]
+    plain = diffcls.Classifier(denoiser, policy=Race(pool=40))
+    for classifier, images, error, n in (
+        (listed(scorer=scorer), x[0], RuntimeError, 4),
+        (plain, pictures(), OSError, 5),
+        (plain, odd, diffcls.ShapeError, 6),
+    ):
+        got = []
+        with pytest.raises(error):
+            for result in classifier.stream(images):
+                got.append(result)
+        assert [r.index for r in got] == [r.index for r in classifier(x[0][:n])]
+
+
+# ---- what a scorer is ------------------------------------------------------------------------------------------------
+
+WEIGHT = 1.0
+
+
+def of_module(image, classes):
+    return WEIGHT * np.arange(len(classes))
+
+
+def scorers():
+    """Pairs: the same one made twice, then others of its name."""
+
+    def make(weights, scale=1.0, cache=None):
+        def scorer(image, classes):
+            if cache is not None:
+                cache.append(len(classes))
+            return scale * weights[: len(classes)]
+
+        return scorer
+
+    def of_partial(image, classes, weights):
+        return weights[: len(classes)]
+
+    one, other = np.arange(12.0), -np.arange(12.0)
+    yield make(one), make(one.copy()), [make(other), make(one, 2.0)]
+    cache = [1, 2]
+    yield make(one, cache=[]), make(one, cache=cache), [make(one)]  # a list changes while a run goes on
+    yield (
+        functools.partial(of_partial, weights=one),
+        functools.partial(of_partial, weights=one.copy()),
+        [functools.partial(of_partial, weights=other)],
+    )
+    yield (lambda image, classes: one), (lambda image, classes: one), [lambda image, classes: other]
+
+
+@pytest.mark.parametrize("kind", range(4))
+def test_functions_of_one_name_are_told_apart(listed, kind):
+    one, same, others = list(scorers())[kind]
+    known = run_fingerprint(listed(scorer=one))["shortlist"]
+    assert run_fingerprint(listed(scorer=same))["shortlist"] == known
+    for other in others:
+        assert run_fingerprint(listed(scorer=other))["shortlist"] != known
+
+
+def test_a_global_that_a_scorer_reads_is_part_of_it(listed, monkeypatch):
+    known = run_fingerprint(listed(scorer=of_module))["shortlist"]
+    monkeypatch.setattr("test_shortlist.WEIGHT", 2.0)
+    assert run_fingerprint(listed(scorer=of_module))["shortlist"] != known
+
+
+def test_a_scorer_is_the_same_in_another_process(listed):
+    """Hash seeds change the order of sets, and nothing here."""
+    code = (
+        "import test_shortlist as t; from diffcls.callables import described; print(described(t.odd, lambda v: None))"
+    )
+    here = Path(__file__).parent
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**env, "PYTHONHASHSEED": seed}, text=True, capture_output=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(told) == 1 and "odd" in told.pop()
+
+
+def odd(image, classes):
+    return [float(name in {"c1", "c2", "c3", "c4", "c5"}) for name in classes]
+
+
+def test_another_function_of_the_same_name_does_not_go_on(tmp_path, listed, x, world):
+    pytest.importorskip("pyarrow")
+    diffcls.evaluate(listed(scorer=lambda image, classes: world.means[:, 0]), x, out=tmp_path)
+    with pytest.raises(diffcls.FingerprintMismatchError, match="shortlist is"):
+        diffcls.evaluate(listed(scorer=lambda image, classes: world.means[:, 1]), x, out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "error", "said"),
+    [
+        ((i for i in range(2)), [0, 1], ["a", "b"], TypeError, "images is generator, must be a sequence of pictures"),
+        ("cat.png", [0], ["a", "b"], TypeError, "images is str, must be a sequence of pictures"),
+        ([1, 2], [0, 1], "ab", TypeError, "classes is 'ab', must be a list of names"),
+        ([1, 2], [0, 1], None, TypeError, "classes is None, must be a list of names"),
+        ([1, 2], [0, 1], ["a", "a"], ValueError, "must be one name or more, all different"),
+        ([1, 2], [0, 1], [], ValueError, "must be one name or more"),
+        ([1, 2], [0, 2], ["a", "b"], ValueError, "labels has 2, must be names of classes or 0 to 1"),
+        ([1, 2], None, ["a", "b"], ValueError, r"labels has shape \(\), must be \(2,\)"),
+        ([], [], ["a", "b"], ValueError, "images is empty"),
+    ],
+)
+def test_measuring_odd_inputs(images, labels, classes, error, said):
+    with pytest.raises(error, match=said):
+        Shortlist(lambda image, names: np.arange(len(names)), 1).measure(images, labels, classes=classes)
 
 
 def test_a_list_of_all_classes_is_no_list(world, denoiser, x):
@@ -284,11 +428,11 @@ def test_streams_and_progress(world, denoiser, x):
     [
         (lambda image, classes: [1.0], "gave shape .1,., must be .12,."),
         (lambda image, classes: [np.nan, *range(11)], "gave NaN for class 'c0'"),
-        (lambda image, classes: "many", "must be 12 numbers"),
+        (lambda image, classes: "many", "gave 'many', must give 12 numbers"),
     ],
 )
 def test_a_scorer_that_gives_no_scores(denoiser, x, scorer, said):
-    with pytest.raises(diffcls.DiffclsError, match=said):
+    with pytest.raises(diffcls.ScorerError, match=said):
         diffcls.classify(x[0][0], model=denoiser, shortlist=Shortlist(scorer, 2))
 
 
@@ -312,7 +456,7 @@ def test_a_pipeline_that_leaves_a_class_out_is_told():
         def __call__(self, image, candidate_labels):
             return [{"label": candidate_labels[0], "score": 1.0}]
 
-    with pytest.raises(diffcls.InputError, match="scorer gave NaN for class 'dog'"):
+    with pytest.raises(diffcls.ScorerError, match="scorer gave NaN for class 'dog'"):
         Shortlist(Forgetful(), 1).scores(np.zeros((4, 4, 3), np.uint8), ["cat", "dog"])
 
 

@@ -274,6 +274,51 @@ def test_adapt_moves_to_what_the_diffusion_model_sees(model, data):
         dt.adapt(classifier, ids, x)
 
 
+def test_masks_of_conditions_can_be_mixed(data):
+    """A class alone has its own mask; what all share stays; whole numbers of another kind are refused."""
+    x, labels = torch.from_numpy(data[0]), torch.from_numpy(data[1])
+    rows = torch.from_numpy(MEANS)[:, None].repeat(1, 2, 1)
+    rows[:, 1] *= torch.tensor([0.5, 3.0, -0.5])[:, None]
+    mask = torch.tensor([[1, 0], [1, 1], [0, 1]])
+    conditions = {"rows": rows, "mask": mask, "size": torch.full((3, 2), 512)}
+
+    def predict(x_t, t, cond):
+        assert cond["mask"].dtype == torch.int64 and (cond["size"] == 512).all()
+        kept = cond["mask"].float()
+        means = (cond["rows"] * kept[..., None]).sum(1) / kept.sum(1, keepdim=True)
+        alpha, sigma = (torch.tensor(column, dtype=torch.float32) for column in (schedule.alpha, schedule.sigma))
+        return sigma[t, None] * (x_t - alpha[t, None] * means)
+
+    schedule = diffcls.Schedule.linear(100)
+    model = dt.DiffusionClassifier(
+        diffcls.Denoiser(predict, shape=(3,), schedule=schedule, conditions=conditions, framework="torch"), n_samples=4
+    )
+    one_hot = torch.eye(3)[labels]
+    torch.testing.assert_close(model.mixed_losses(x, one_hot), model.losses(x, classes=labels), rtol=1e-6, atol=1e-7)
+    weights = torch.tensor([[0.4, 0.35, 0.25], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], requires_grad=True)
+    from diffcls.torch.conditions import mix
+
+    assert mix(conditions, weights)["mask"].tolist() == [[1, 1], [1, 0], [0, 1]]
+    (gradient,) = torch.autograd.grad(model.mixed_losses(x[:3], weights).sum(), weights)
+    assert (gradient != 0).all()
+    with pytest.raises(InputError, match="ids of the conditions are whole numbers in which classes differ"):
+        mix({"rows": rows, "ids": torch.arange(3)[:, None]}, weights)
+
+
+def test_adapt_takes_the_shapes_model():
+    """Whose conditions hold a mask of int64 beside embeddings."""
+    pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    model = dt.DiffusionClassifier(
+        diffcls.load("shapes"), ["a red circle left of a blue square", "a blue square", "a green ring"], n_samples=2
+    )
+    x = model.encode(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))
+    small = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3))
+    before = small(x)
+    after = dt.adapt(small, model, x, n_steps=2, lr=1e-2)
+    assert after.shape == (2, 3) and torch.isfinite(after).all() and not torch.equal(after, before)
+
+
 def test_class_lora(data):
     """Nothing at first; then each class's update reaches its own rows only, and fits what the denoising loss asks."""
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arguments import integer
 from ..denoiser import Denoiser, _torch_dtype
-from ..errors import InputError, MissingExtraError, WeightsError
+from ..errors import DTypeError, InputError, MissingExtraError, WeightsError
 from ..schedule import Schedule
 from .latents import Latents, PictureEncoder
 from .loading import PICKLES
@@ -73,10 +73,12 @@ def load_dit(
     ValueError
         A pickle, another model's weights, or sizes that do not fit together; `device` or `dtype` with `native`.
     TypeError
-        `dtype` is no floating type.
+        `path` is none, or `dtype` no floating type.
     ImportError
         safetensors is not installed.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise DTypeError(f"path is {type(path).__name__}, must be a file or a folder")
     place = Path(path)
     if not place.is_dir():
         _check_file(place)
@@ -99,13 +101,15 @@ def load_dit(
 
     original = importlib.import_module("diffcls.models.torch_dit")  # needs PyTorch at its import
     state, n_classes = _read(place), 1000 if n_classes is None else n_classes
-    config = _config(state, n_classes, num_heads)
+    config = _config(place, state, n_classes, num_heads)
     model = original.DiT(original.Config(**config))
     table = "y_embedder.embedding_table.weight"
     try:
         model.load_state_dict({**state, table: state[table][:n_classes]})
     except RuntimeError as error:
-        raise WeightsError(f"{place} is no state dict of the original DiT ({str(error)[:300]})") from None
+        raise WeightsError(
+            f"{place} is no state dict of the original DiT ({' '.join(str(error).split())[:300]})"
+        ) from None
     where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     kind = _torch_dtype(torch, dtype) or torch.float32
     model = model.to(where, kind).eval()
@@ -150,7 +154,7 @@ def _native(made_from: dict[str, Any]) -> Denoiser:
         return NativeDiT(made_from, None, None if vae is None else _vae(vae))
     shapes = shapes_of(path)
     n_classes = 1000 if made_from["n_classes"] is None else made_from["n_classes"]
-    config = _config(shapes, n_classes, made_from["num_heads"])
+    config = _config(path, shapes, n_classes, made_from["num_heads"])
     rows = {"num_classes": len(shapes["y_embedder.embedding_table.weight"])}
     return NativeDiT(made_from, (config | rows, n_classes), None if vae is None else _vae(vae))
 
@@ -173,23 +177,44 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is no safetensors file ({error})") from None
 
 
-def _config(state: Mapping[str, Any], n_classes: int, num_heads: int | None) -> dict[str, Any]:
-    needed = ("x_embedder.proj.weight", "pos_embed", "y_embedder.embedding_table.weight", "final_layer.linear.weight")
-    missing = [key for key in (*needed, "blocks.0.mlp.fc1.weight") if key not in state]
+NEEDED = {
+    "x_embedder.proj.weight": "(width, channels, patch, patch)",
+    "pos_embed": "(1, side * side, width)",
+    "y_embedder.embedding_table.weight": "(labels, width)",
+    "final_layer.linear.weight": "(patch * patch * out_channels, width)",
+    "blocks.0.mlp.fc1.weight": "(hidden, width)",
+}
+"""Tensors of which the sizes are read, and their shapes."""
+
+
+def _config(path: Path, state: Mapping[str, Any], n_classes: int, num_heads: int | None) -> dict[str, Any]:
+    missing = [key for key in NEEDED if key not in state]
     if missing:
-        raise WeightsError(f"the weights lack {', '.join(missing)}: they are not of the original DiT")
-    width, channels, patch, _ = state[needed[0]].shape
-    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
-    rows = len(state[needed[2]])
+        raise WeightsError(f"the weights of {path} lack {', '.join(missing)}: they are not of the original DiT")
+    for key, wanted in NEEDED.items():
+        shape = tuple(state[key].shape)
+        if len(shape) != wanted.count(",") + 1 or 0 in shape:
+            raise WeightsError(f"{key} of {path} has shape {shape}, must be {wanted}")
+    width, channels, patch, across = state["x_embedder.proj.weight"].shape
+    n_tokens = state["pos_embed"].shape[1]
+    if patch != across or math.isqrt(n_tokens) ** 2 != n_tokens:
+        raise WeightsError(f"{path} has patches of {patch} x {across} and {n_tokens} of them: both must be squares")
+    numbers = {key.split(".")[1] for key in state if key.startswith("blocks.")}
+    depth = len(numbers)
+    if numbers != {str(i) for i in range(depth)}:
+        raise WeightsError(f"{path} has blocks {', '.join(sorted(numbers))}, must be 0 to {depth - 1}")
+    rows = state["y_embedder.embedding_table.weight"].shape[0]
     if integer("n_classes", n_classes, at_least=1) not in (rows, rows - 1):
         raise InputError(
-            f"n_classes is {n_classes}, the weights have {rows} labels: it must be that, or one less without null class"
+            f"n_classes is {n_classes}, the weights of {path} have {rows} labels: it must be that, or one less without null class"
         )
     heads = HEADS.get((width, depth)) if num_heads is None else integer("num_heads", num_heads, at_least=1)
     if heads is None:
         raise InputError(f"a DiT of width {width} and depth {depth} is none of the published ones; give num_heads")
+    if width % heads:
+        raise InputError(f"num_heads is {heads}, and does not divide the width of {path}, {width}")
     return {
-        "input_size": math.isqrt(state["pos_embed"].shape[1]) * patch,
+        "input_size": math.isqrt(n_tokens) * patch,
         "patch_size": patch,
         "in_channels": channels,
         "hidden_size": width,

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .. import _core
 from ..errors import InputError, WeightsError
-from ..native import NativeDenoiser, map_file
+from ..native import NativeDenoiser, map_file, open_native
 from ..schedule import Schedule
 from .dit import class_words, names_of
 from .latents import Latents, PictureEncoder
@@ -63,7 +62,7 @@ class NativeDiT(NativeDenoiser):
             schedule = Schedule.from_config(trained) if trained else Schedule.linear(1000)
         maps = [map_file(file) for file in files]
         super().__init__(
-            _core.DiT(maps, config), schedule=schedule, n_classes=n_classes, class_names=names, name=path.name
+            open_native(maps, config, path), schedule=schedule, n_classes=n_classes, class_names=names, name=path.name
         )
         self._made_from, self.digest = made_from, _digest(maps)
         if vae is not None:
@@ -165,8 +164,14 @@ def folder_config(folder: Path) -> dict[str, Any]:
         "num_heads": told["num_attention_heads"],
         "num_classes": told["num_embeds_ada_norm"] + 1,
         "learn_sigma": out_channels == 2 * channels,
-        "mlp_norm_eps": float(told.get("norm_eps", 1e-5)),
+        "mlp_norm_eps": _norm_eps(path, told.get("norm_eps", 1e-5)),
     }
+
+
+def _norm_eps(path: Path, eps: Any) -> float:
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not 0.0 < eps < 1.0:
+        raise WeightsError(f"{path} has norm_eps {eps!r}, must be a number between 0 and 1")
+    return float(eps)
 
 
 def _json(path: Path) -> dict[str, Any]:

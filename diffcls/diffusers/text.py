@@ -53,6 +53,10 @@ class PromptEncoder:
         joined = join(parts)
         return {key: self._as_given(torch, value) for key, value in joined.items()}
 
+    def read_as(self, prompts: list[str]) -> list[Any]:
+        """What each prompt is to the tokenizers: two prompts of one reading are one condition."""
+        return _read(self.adapter, prompts)[0] if self.adapter.token_limits() else list(prompts)
+
     def _as_given(self, torch: Any, value: Any) -> Any:
         """Floats as the denoiser computes, whole numbers and masks as they are."""
         dtype = self.adapter.module.dtype if value.is_floating_point() else value.dtype
@@ -121,6 +125,25 @@ def check_tokens(adapter: Adapter, prompts: list[str]) -> int:
         raise InputError(
             f"long_prompts is 'chunk', which only CLIP text encoders alone can do, not those of {adapter.models}"
         )
+    kept, cut, n_windows = _read(adapter, prompts)
+    if cut and how != "chunk":
+        first = min(cut)
+        others = f" ({len(cut) - 1} more are too long)" if len(cut) > 1 else ""
+        said = f"prompt {prompts[first]!r} has {cut[first]}{others}"
+        if how == "error":
+            raise InputError(f"{said}: shorten it, or choose long_prompts='warn'")
+        warn_caller(f"{said}: the rest is not read", TruncationWarning)
+    owner: dict[tuple[Any, ...], str] = {}
+    for prompt, ids in zip(prompts, kept, strict=True):
+        other = owner.setdefault(ids, prompt)
+        if limits and other is not prompt:
+            raise InputError(f"prompts {other!r} and {prompt!r} are the same to the model's tokenizers")
+    return n_windows if how == "chunk" else 1
+
+
+def _read(adapter: Adapter, prompts: list[str]) -> tuple[list[tuple[Any, ...]], dict[int, str], int]:
+    """Each prompt's tokens as the encoders see them; of those that are cut, what is said of it; windows of the longest."""
+    how, limits = adapter.settings.long_prompts, adapter.token_limits()
     n_windows = 1
     kept: list[list[tuple[int, ...]]] = [[] for _ in prompts]
     cut: dict[int, str] = {}
@@ -133,19 +156,7 @@ def check_tokens(adapter: Adapter, prompts: list[str]) -> int:
             n_windows = max(n_windows, -(-(len(ids) - 2) // (limit - 2)))
             if len(ids) > limit:
                 cut.setdefault(i, f"{len(ids)} tokens for {name}, which takes {limit}")
-    if cut and how != "chunk":
-        first = min(cut)
-        others = f" ({len(cut) - 1} more are too long)" if len(cut) > 1 else ""
-        said = f"prompt {prompts[first]!r} has {cut[first]}{others}"
-        if how == "error":
-            raise InputError(f"{said}: shorten it, or choose long_prompts='warn'")
-        warn_caller(f"{said}: the rest is not read", TruncationWarning)
-    owner: dict[tuple[tuple[int, ...], ...], str] = {}
-    for prompt, ids in zip(prompts, kept, strict=True):
-        other = owner.setdefault(tuple(ids), prompt)
-        if limits and other is not prompt:
-            raise InputError(f"prompts {other!r} and {prompt!r} are the same to the model's tokenizers")
-    return n_windows if how == "chunk" else 1
+    return [tuple(ids) for ids in kept], cut, n_windows
 
 
 def encode(adapter: Adapter, prompts: list[str], **wanted: Any) -> tuple[Any, ...]:

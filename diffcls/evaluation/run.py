@@ -18,6 +18,7 @@ from ..errors import (
     InputError,
     MissingExtraError,
     NonFiniteError,
+    ScorerError,
     StoreError,
 )
 from ..fingerprint import run_fingerprint
@@ -97,7 +98,8 @@ def evaluate(
     OSError
         `out` can not be written, or another process writes there.
     TypeError, ValueError
-        The data set, its labels or an option make no sense; it has no images; an id stands twice.
+        The data set, its labels or an option make no sense; it has no images; an id stands twice; a shortlist's scorer gives
+        something else than numbers.
     ImportError
         pyarrow is not installed.
     """
@@ -250,7 +252,7 @@ class _Evaluation:
                 continue
             try:
                 encoded = self.classifier.encode(item.load(), position)
-            except MissingExtraError:
+            except (MissingExtraError, ScorerError):
                 raise
             except UNREADABLE as error:
                 self._add(number, self._failed(position, item.id, label, error), new=True)

@@ -49,6 +49,7 @@ class Matcher:
         normalise: bool = True,
     ) -> None:
         texts = check_texts("texts", texts)
+        check_options(options)
         denoiser = open_model(model, options.pop("device", None), options.pop("dtype", None))
         if denoiser.encode_prompts and unconditional is None and normalise:
             unconditional = ""
@@ -59,6 +60,12 @@ class Matcher:
             denoiser, prompts = _with_texts(denoiser, prompts)
         self.texts, self.normalised = texts, unconditional is not None
         self.classifier = Classifier(denoiser, prompts, policy=policy, **options)
+        self._parts = (denoiser, prompts, {"policy": policy, **options})
+
+    def alone(self, text: str) -> Classifier:
+        """Of one of the texts, or of `UNCONDITIONAL`, with the noise that it has among the others."""
+        denoiser, prompts, options = self._parts
+        return Classifier(denoiser, {text: prompts[text]}, **options)
 
     def errors(
         self, images: Iterable[Any], texts_of: Iterable[Sequence[int]] | None = None
@@ -83,6 +90,24 @@ class Matcher:
         return found
 
 
+OWN = ("model", "prompts", "policy", "shortlist", "keep_errors", "templates")
+"""Options of `Classifier` that matching sets itself, or that would change which texts there are."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """
+    Raises
+    ------
+    ValueError
+        An option is matching's own.
+    """
+    own = [name for name in OWN if name in options]
+    if own:
+        raise InputError(
+            f"{', '.join(own)} can not be given: the texts are the prompts, and each is asked n_samples trials"
+        )
+
+
 def check_texts(name: str, texts: Any) -> list[str]:
     """
     Raises
@@ -98,6 +123,14 @@ def check_texts(name: str, texts: Any) -> list[str]:
     if doubled is not None:
         raise InputError(f"{name} has {doubled!r} twice")
     return list(texts)
+
+
+def first_read_alike(denoiser: Denoiser, texts: Sequence[str]) -> dict[str, str]:
+    """Of each text the first that the model reads as it, so as one condition: tokenizers may not know capitals."""
+    read_as = getattr(denoiser.encode_prompts, "read_as", None)
+    readings = list(texts) if read_as is None else read_as(list(texts))
+    owner: dict[Any, str] = {}
+    return {text: owner.setdefault(reading, text) for text, reading in zip(texts, readings, strict=True)}
 
 
 def _with_texts(denoiser: Denoiser, prompts: dict[str, Any]) -> tuple[Denoiser, dict[str, Any]]:

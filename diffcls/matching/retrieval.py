@@ -12,9 +12,9 @@ from .. import arguments
 from ..errors import InputError, ShapeError
 from ..intervals import Interval, wilson
 from ..options import split_images
-from ..policies import Policy
+from ..policies import Fixed, Policy
+from .images import race_images
 from .losses import Matcher
-from .scoring import score
 
 Ints = NDArray[np.int64]
 DIRECTIONS = ("text", "image")
@@ -93,14 +93,14 @@ def retrieve(
     direction: str = "text",
     targets: ArrayLike | None = None,
     policy: Policy | None = None,
-    n_samples: int = 500,
+    n_samples: int | None = None,
     unconditional: Any = None,
     **options: Any,
 ) -> Retrieval:
     """Rank texts for each image, or images for each text.
 
-    Texts of one image race (`policy`): they share its noise, so their losses compare, and most leave early.  Images of one text
-    compare only after each image's loss without a text is taken away (`score`); each is asked `n_samples` trials.
+    Texts of one image race: they share its noise, so their losses compare, and most leave early.  Images of one text compare only
+    after each image's loss without a text is taken away (`score`), and race by that: see `matching.images.race_images`.
 
     Parameters
     ----------
@@ -111,9 +111,10 @@ def retrieve(
     targets : (M,) array of int or None
         Of each text, its image.  None: text i is image i's.
     policy : Race, Staged, Fixed or None
-        Of direction "text".
-    n_samples : int
-        Of direction "image".
+        Of each race.  Of direction "image" a trial is of an image and a text, and ``max_evals`` counts these; what was asked
+        without a text is kept for all texts.
+    n_samples : int or None
+        Of direction "image", instead of a policy: so many trials of every image and text, and no race.
     unconditional : str, int or None
         Of direction "image": as for `score`.
     **options
@@ -126,21 +127,21 @@ def retrieve(
     Raises
     ------
     ValueError
-        Unknown direction, targets that are no images, or images that can not be compared; or as `diffcls.classify`.
+        Unknown direction, targets that are no images, images that can not be compared, `policy` and `n_samples` at once; or
+        as `diffcls.classify`.
     TypeError, RuntimeError, ArithmeticError, ImportError
         As `diffcls.classify`.
     """
     if direction not in DIRECTIONS:
         raise InputError(f"direction is {direction!r}, must be 'text' or 'image'")
     if direction == "image":
-        found = score(
-            images, texts, model=model, n_samples=n_samples, normalised=True, unconditional=unconditional, **options
-        )
-        if found.score.ndim != 2:
-            raise InputError("images must be several and texts a list: one image or one text can not be ranked")
-        ranking = np.argsort(-found.score.T, axis=1, kind="stable")
-        n, (m, n_images) = n_samples, ranking.shape
-        n_evals, run = n * n_images * (m + 1), found.run
+        if policy is not None and n_samples is not None:
+            raise InputError(f"policy is {policy!r} and n_samples {n_samples}: a race, or so many trials of everything")
+        asked = policy if n_samples is None else Fixed(n_samples)
+        matcher = Matcher(model, texts, unconditional, asked, dict(options))
+        ranking, n_evals = race_images(matcher, images)
+        m, n_images = ranking.shape
+        run = matcher.classifier.run
     else:
         classifier = Matcher(model, texts, None, policy, dict(options), normalise=False).classifier
         items, _ = split_images(images, classifier.denoiser)

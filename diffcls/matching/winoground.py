@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ..datasets.winoground import load_winoground
 from ..errors import InputError
 from ..intervals import Interval, bootstrap, interval, wilson
+from ..models.registry import open_model
 from ..policies import Fixed
-from .losses import Floats, Matcher
+from .losses import Floats, Matcher, check_options, first_read_alike
 
 if TYPE_CHECKING:
     from ..plotting import WinogroundDisplay
@@ -239,18 +240,27 @@ def winoground(
     Raises
     ------
     ValueError
-        No pairs, or one lacks a caption or an image, or has one caption twice; or as `diffcls.classify`.
+        No pairs, or one lacks a caption or an image, or has one caption twice, also in other words to the tokenizers than to
+        us; or as `diffcls.classify`.  Captions of different pairs may be read alike: they never compete.
     TypeError, RuntimeError, ArithmeticError, ImportError
         As `diffcls.classify`.
     """
     examples = load_winoground(pairs) if isinstance(pairs, (str, os.PathLike)) else _check(pairs)
     captions = list(dict.fromkeys(str(example[key]) for example in examples for key in _KEYS[:2]))
-    at = {caption: i for i, caption in enumerate(captions)}
-    matcher = Matcher(model, captions, unconditional, Fixed(n_samples), dict(options))
-    asked = [sorted(at[example[key]] for key in _KEYS[:2]) for example in examples for _ in range(2)]
+    check_options(options)
+    denoiser = open_model(model, options.pop("device", None), options.pop("dtype", None))
+    read = first_read_alike(denoiser, captions)
+    for i, example in enumerate(examples):
+        one, other = (str(example[key]) for key in _KEYS[:2])
+        if read[one] == read[other]:
+            raise InputError(f"pairs[{i}]: captions {one!r} and {other!r} are the same to the model's tokenizers")
+    asked_for = list(dict.fromkeys(read.values()))
+    at = {caption: asked_for.index(first) for caption, first in read.items()}
+    matcher = Matcher(denoiser, asked_for, unconditional, Fixed(n_samples), dict(options))
+    asked = [sorted(at[str(example[key])] for key in _KEYS[:2]) for example in examples for _ in range(2)]
     found = matcher.errors((example[key] for example in examples for key in _KEYS[2:]), asked)
     losses = np.stack([own.mean(axis=1) for own, _ in found]).reshape(-1, 2, 2)
-    backwards = np.array([at[example["caption_0"]] > at[example["caption_1"]] for example in examples])
+    backwards = np.array([at[str(example["caption_0"])] > at[str(example["caption_1"])] for example in examples])
     losses[backwards] = losses[backwards][:, :, ::-1]
     prior = [float(without.mean()) for _, without in found if without is not None]
     return WinogroundReport(

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
 from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, ShapeError, UnknownClassError, WeightsError
 from ..images import to_grey
-from ..native import NativeDenoiser
+from ..native import NativeDenoiser, open_native
 from ..options import with_device
 from ..policies import Race
 from ..prepare import SIZE, Preparation, prepare
@@ -219,13 +218,20 @@ class KnownWords:
         self.encode_prompts, self.name, self.words = encode_prompts, name, tuple(words)
 
     def __call__(self, prompts: list[str]) -> Any:
+        self._check(prompts)
+        return self.encode_prompts(prompts)
+
+    def read_as(self, prompts: list[str]) -> list[Any]:
+        self._check(prompts)
+        return list(self.encode_prompts.read_as(prompts))  # type: ignore[attr-defined]
+
+    def _check(self, prompts: list[str]) -> None:
         for prompt in prompts:
             strange = [word for word in prompt.split() if word.casefold() not in self.words]
             if strange:
                 raise UnknownClassError(
                     f"prompt {prompt!r} has the word {strange[0]!r}; {self.name!r} knows: {', '.join(self.words)}"
                 )
-        return self.encode_prompts(prompts)
 
 
 class EmbeddedModel(NativeDenoiser):
@@ -235,7 +241,7 @@ class EmbeddedModel(NativeDenoiser):
         description = _read(path)
         weights = path.with_suffix(".safetensors").read_bytes()
         super().__init__(
-            _core.DiT(weights, description["dit"]),
+            open_native(weights, description["dit"], path.with_suffix(".safetensors")),
             schedule=_schedule(description["schedule"]),
             prediction_type=description["prediction_type"],
             class_names=description["classes"],

@@ -17,9 +17,10 @@ from .classifier import DiffusionClassifier
 from .evaluator import Evaluation, Evaluator
 from .lora import ClassLoRA
 from .operators import add_noise, eps_error
+from .purification import maximize_likelihood
 from .twin import twin
 
 __all__ = [
     "ClassLoRA", "DiffusionClassifier", "Evaluation", "Evaluator", "adapt", "add_noise", "borrowed", "eps_error",
-    "lightning_callback", "pgd", "trainer_callback", "twin",
+    "lightning_callback", "maximize_likelihood", "pgd", "trainer_callback", "twin",
 ]  # fmt: skip

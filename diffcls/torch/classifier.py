@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 from .. import arguments, ops
 from ..classifier import Classifier
 from ..denoiser import _take, _torch_dtype
-from ..errors import DTypeError, InputError, ShapeError
+from ..errors import DeviceError, DTypeError, InputError, ShapeError
 from ..models.registry import EmbeddedModel, open_model
 from ..options import split_images
 from ..policies import Fixed, Race
@@ -251,14 +251,13 @@ class DiffusionClassifier(nn.Module):
         Raises
         ------
         ValueError
-            The model is given class ids, or conditions that are no floating-point numbers; or a class has several prompts.
+            The model is given class ids, or conditions that can not be mixed (masks can); or a class has several prompts.
         """
         self._check(x_start, draw)
         rows, arms = self.conditions.all(), self._plain.arms
-        parts = rows.values() if isinstance(rows, Mapping) else [rows]
-        if rows is None or not all(part.is_floating_point() for part in parts):
+        if rows is None:
             raise InputError(
-                f"the conditions of {self.denoiser.name} are no floating-point numbers that could be mixed"
+                f"the conditions of {self.denoiser.name}, class ids, are no floating-point numbers that could be mixed"
             )
         if len(arms.conditions) != len(self.classes):
             raise InputError("conditions can be mixed of one prompt a class, and a class has several")
@@ -296,12 +295,13 @@ class DiffusionClassifier(nn.Module):
         arms = self._plain.arms
         if len(arms.conditions) != len(self.classes):
             raise InputError("classes was given, and a class has several prompts")
-        ids = torch.as_tensor(classes).cpu()
-        if ids.shape != x_start.shape[:1] or ids.is_floating_point() or ids.dtype == torch.bool:
+        given = classes.detach().cpu().numpy() if isinstance(classes, Tensor) else np.asarray(classes)
+        if given.shape != tuple(x_start.shape[:1]) or given.dtype.kind not in "iu":
             raise InputError(f"classes is {arguments.shown(classes)}, must be {len(x_start)} integers, one an image")
+        ids = torch.from_numpy(given.astype(np.int64))
         if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(self.classes)):
             raise InputError(f"classes reaches from {ids.min()} to {ids.max()}, must be 0 to {len(self.classes) - 1}")
-        errors = self._errors(x_start, torch.from_numpy(arms.conditions)[ids.long()][:, None], draw, self.conditions)
+        errors = self._errors(x_start, torch.from_numpy(arms.conditions)[ids][:, None], draw, self.conditions)
         return self._mean(errors[..., 0])
 
     # ---- errors of rows ----------------------------------------------------------------------------------------------
@@ -336,8 +336,26 @@ class DiffusionClassifier(nn.Module):
         t, ids = self._time[trial[within]].to(device), asked[pair // s, rows % c].to(device)
         within = within.to(device)
         dtype = _torch_dtype(torch, self.denoiser.dtype)
-        prediction = self.model(x_t[within].to(dtype=dtype), t, conditions(ids))
+        given = x_t[within].to(dtype=dtype)
+        try:
+            prediction = self.model(given, t, conditions(ids))
+        except RuntimeError as error:
+            self._name_mismatch(given, error)
+            raise
         return eps_error(prediction, target[within], loss=self.loss)
+
+    def _name_mismatch(self, given: Tensor, error: RuntimeError) -> None:
+        """What PyTorch says of a product of two dtypes or devices, in the caller's words."""
+        weight = next((p for p in self.model.parameters() if p.is_floating_point()), None)
+        if weight is not None and weight.device != given.device:
+            raise DeviceError(
+                f"x_start is on {given.device}, the model's weights on {weight.device}: they must be on one device"
+            ) from error
+        if weight is not None and weight.dtype != given.dtype:
+            raise DTypeError(
+                f"the model is given {given.dtype} and has weights of {weight.dtype}: x_start must be of theirs, or the Denoiser's "
+                "dtype= name it"
+            ) from error
 
     def _key(self, trial: Tensor, draw: int, device: torch.device) -> dict[str, Any]:
         """eps of the trials, or what names it."""

@@ -91,7 +91,29 @@ class Conditions(nn.Module):
 
 
 def mix(conditions: Any, weights: Tensor) -> Any:
-    """``sum_k weights[n, k] conditions[k]``, (N, ...) of one tensor or of each of a mapping's."""
-    if isinstance(conditions, Tensor):
-        return torch.tensordot(weights.to(conditions.dtype), conditions, dims=1)
-    return {name: mix(rows, weights) for name, rows in conditions.items()}
+    """``sum_k weights[n, k] conditions[k]``, (N, ...) of one tensor or of each of a mapping's.
+
+    What is no floating-point number has no such sum.  A part that all classes share stays; of a mask (zeros and ones) an entry is
+    one where classes of at least half the weight have it, so that a class alone has its own; it has no gradient.
+
+    Raises
+    ------
+    ValueError
+        Classes differ in a part that is neither, or no part is of floating point.
+    """
+    parts = conditions if isinstance(conditions, Mapping) else {"conditions": conditions}
+    if not any(rows.is_floating_point() for rows in parts.values()):
+        raise InputError("the conditions are no floating-point numbers that could be mixed")
+    mixed = {name: _mix_one(name, rows, weights) for name, rows in parts.items()}
+    return mixed if isinstance(conditions, Mapping) else mixed["conditions"]
+
+
+def _mix_one(name: str, rows: Tensor, weights: Tensor) -> Tensor:
+    if rows.is_floating_point():
+        return torch.tensordot(weights.to(rows.dtype), rows, dims=1)
+    if (rows == rows[:1]).all():
+        return rows[:1].expand(len(weights), *rows.shape[1:])
+    if not ((rows == 0) | (rows == 1)).all():
+        raise InputError(f"{name} of the conditions are whole numbers in which classes differ: they can not be mixed")
+    total = torch.tensordot(weights.detach(), rows.to(weights.dtype), dims=1)
+    return (total >= 0.5 * weights.detach().sum(-1).reshape(-1, *[1] * (rows.ndim - 1))).to(rows.dtype)
