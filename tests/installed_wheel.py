@@ -51,6 +51,7 @@ PROBES = {
     "print(DiffusionClassifier().fit(np.eye(4)[[0, 1, 2, 3] * 3], [0, 1, 2, 3] * 3).predict(np.eye(4)))",
     "ray": "import diffcls.ray\nassert diffcls.ray.BatchClassifier",
     "diffusers": "assert len(diffcls.diffusers.families()) > 5\nimport diffusers, transformers, torch",
+    "web": "from diffcls.web.server import make_app\nassert make_app(8320)",
     "train": "import torch, safetensors, scipy, PIL\nimport diffcls.models.torch_dit",
 }
 FIRST = (
