@@ -102,24 +102,29 @@ def make_app(port: int, jobs: Jobs | None = None) -> Guard:
 
     async def classify(request: Request) -> Response | Stream:
         try:
-            question = _question(request)
-            taken.take_seat()
-            try:
-                data = await asyncio.wait_for(_body(request), UPLOAD_SECONDS)
-            except BaseException:
-                taken.free_seat()
-                raise
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                question, data = await accept(request)
         except TimeoutError:
             return _refusal(408, f"the picture did not arrive within {UPLOAD_SECONDS:g} seconds")
         except ClientDisconnect:
             return _refusal(400, "the picture did not arrive")
-        except BusyError as error:
-            return _refusal(503, str(error))
         except RefusedError as error:
             return _refusal(error.status, str(error))
-        except DiffclsError as error:
-            return _refusal(400, str(error))
         return Stream(taken.start(lambda job: classification(models, question, data, job)))
+
+    async def accept(request: Request) -> tuple[Question, bytes]:
+        """Leaves with a seat taken, or raises with none."""
+        try:
+            question = _question(request)
+            taken.take_seat()
+        except DiffclsError as error:
+            await _body(request, 0)
+            raise RefusedError(503 if isinstance(error, BusyError) else 400, str(error)) from None
+        try:
+            return question, await _body(request, MAX_BYTES)
+        except BaseException:
+            taken.free_seat()
+            raise
 
     routes = [Route("/classify", classify, methods=["POST"]), Route("/{name:path}", page, methods=["GET"])]
     return Guard(Starlette(routes=routes), port)
@@ -156,10 +161,10 @@ def _question(request: Request) -> Question:
     return Question(query.get("model", DEFAULT), prompts, name[-100:] or "picture.png")
 
 
-async def _body(request: Request) -> bytes:
-    """No more than `MAX_BYTES` are ever in memory, whatever the request says of its length.
+async def _body(request: Request, keep: int) -> bytes:
+    """No more than `keep` bytes are ever in memory, whatever the request says of its length.
 
-    A few times as much is read and thrown away: a browser that is still sending does not read the refusal.
+    More is read and thrown away, up to a bound: a browser that is still sending does not read its refusal.
     """
     told = request.headers.get("content-length", "0")
     parts, n_bytes = [], int(told) if told.isdecimal() else 0
@@ -167,7 +172,7 @@ async def _body(request: Request) -> bytes:
         n_bytes = 0
         async for part in request.stream():
             n_bytes += len(part)
-            if n_bytes <= MAX_BYTES:
+            if n_bytes <= keep:
                 parts.append(part)
             elif n_bytes > 8 * MAX_BYTES:
                 break
