@@ -12,29 +12,32 @@ if TYPE_CHECKING:
 
 def python_code(question: Question, a: str, b: str, n_samples: int) -> str:
     """To be pasted into a notebook, in the folder of the picture; `a` and `b` are the classes of the error map."""
-    asked = [] if question.prompts is None else [f"prompts={_list(question.prompts)}"]
-    if question.model != DEFAULT:
-        asked.append(f"model={_text(question.model)}")
-    picture, classes = _text(question.name), ", ".join([_text(a), _text(b)])
+    asked = [] if question.model == DEFAULT else [_text(question.model)]
+    if question.prompts is not None:
+        texts = [_text(prompt) for prompt in question.prompts]
+        asked.append(("" if asked else "prompts=") + _call("[", texts, "]"))
+    picture = _text(question.name)
+    shown = ["classifier", picture, _text(a), _text(b), f"n_samples={n_samples}"]
     return f"""\
 import diffcls
 
-result = diffcls.classify({", ".join([picture, *asked])})
+classifier = diffcls.Classifier({", ".join(asked)})
+result = classifier({picture})
 print(result.label, result.to_list(top_k=3), result.n_evals)
 
-classifier = diffcls.Classifier({", ".join(asked)})
-evidence = diffcls.error_map(
-    classifier, {picture}, {classes}, n_samples={n_samples}
-)
+evidence = {_call("diffcls.error_map(", shown, ")")}
 evidence.plot()
 """
 
 
-def _list(prompts: list[str]) -> str:
-    """On a line of its own each, when one line would be long."""
-    texts = [_text(prompt) for prompt in prompts]
-    short = ", ".join(texts)
-    return f"[{short}]" if len(short) <= 60 else "[\n" + "".join(f"    {text},\n" for text in texts) + "]"
+def _call(before: str, items: list[str], after: str) -> str:
+    """On lines of their own, when one line would be long."""
+    line = ", ".join(items)
+    return (
+        f"{before}{line}{after}"
+        if len(line) <= 60
+        else before + "".join(f"\n    {item}," for item in items) + f"\n{after}"
+    )
 
 
 def _text(text: str) -> str:

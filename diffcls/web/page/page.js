@@ -161,6 +161,7 @@ function begin() {
   byId("stop").disabled = false;
   byId("answer").ariaBusy = "true";
   byId("copied").textContent = "";
+  if (byId("answer").getBoundingClientRect().top > innerHeight) byId("answer").scrollIntoView(); // on a narrow screen it is below
 }
 
 function finish() {

@@ -33,7 +33,7 @@ export function hold(blob, name) {
   function show(seen) {
     preview.hidden = !seen;
     byId("invitation").hidden = seen;
-    if (!seen) byId("invitation").querySelector("strong").textContent = name;
+    byId("invited").textContent = `${name} can not be shown here`;
   }
 }
 
@@ -97,11 +97,14 @@ let drawn = null; // what is on paper, without the keyboard's cursor
 
 function line(x, y) {
   const g = drawn.getContext("2d");
-  Object.assign(g, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: pen.colour });
+  Object.assign(g, { lineWidth: PEN, lineCap: "round", lineJoin: "round", strokeStyle: pen.colour, fillStyle: pen.colour });
   g.beginPath();
   g.moveTo(pen.x, pen.y);
   g.lineTo(x, y);
   g.stroke();
+  g.beginPath(); // a dot where it goes nowhere, which a stroke leaves out
+  g.arc(x, y, PEN / 2, 0, 2 * Math.PI);
+  g.fill();
   touched = true;
   Object.assign(pen, { x, y });
 }

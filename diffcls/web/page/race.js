@@ -2,7 +2,8 @@
 
 const byId = (id) => document.getElementById(id);
 const DWELL = 450; // ms that a round stays to be seen: most races take less than a round of looking
-const STATES = { decided: "decided", pool_exhausted: "the whole pool was read", budget: "out of budget" };
+const ENDS = { decided: "Decided", pool_exhausted: "The whole pool was read", budget: "Out of budget" };
+const signed = (number) => (number < 0 ? "−" : "+") + Math.abs(number).toPrecision(2);
 
 let rows = []; // a table row a class, in the caller's order
 let most = 0; // evaluations of the whole pool
@@ -17,11 +18,12 @@ export function begin(start) {
   byId("notes").replaceChildren();
   rows = start.classes.map((name) => {
     const row = document.createElement("tr");
-    const [title, bar, share, trials, state] = ["td", "td", "td", "td", "td"].map((tag) => document.createElement(tag));
+    const cells = Array.from({ length: 6 }, () => document.createElement("td"));
+    const [title, bar, , , , state] = cells;
     title.textContent = name;
     bar.innerHTML = '<div class="bar"><i></i></div>';
     state.textContent = "in the race";
-    row.append(title, bar, share, trials, state);
+    row.append(...cells);
     return row;
   });
   byId("rows").replaceChildren(...rows);
@@ -49,7 +51,7 @@ export function end(result, seconds) {
   const saved = times > 1.05 ? ` instead of ${most.toLocaleString("en")}: ${times.toFixed(times < 10 ? 1 : 0)} times fewer` : "";
   const n = result.trace.length;
   byId("facts").textContent =
-    `${STATES[result.status]} in ${n} round${n > 1 ? "s" : ""} and ${seconds.toFixed(2)} s, ${result.n_evals} evaluations${saved}`;
+    `${ENDS[result.status]} in ${n} round${n > 1 ? "s" : ""} and ${seconds.toFixed(2)} s, ${result.n_evals} evaluations${saved}`;
   byId("notes").replaceChildren(...result.warnings.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
@@ -62,9 +64,10 @@ function draw(told) {
     told.alive[j] - told.alive[i] || told.n_trials[j] - told.n_trials[i] || told.probabilities[j] - told.probabilities[i]);
   const before = rows.map((row) => row.getBoundingClientRect().top);
   rows.forEach((row, i) => {
-    const [, bar, share, trials, state] = row.children;
+    const [, bar, share, above, trials, state] = row.children;
     bar.querySelector("i").style.width = `${100 * told.probabilities[i]}%`;
     share.textContent = told.probabilities[i].toFixed(3);
+    above.textContent = i === told.index || told.excess[i] === null ? "" : signed(told.excess[i]);
     trials.textContent = told.n_trials[i];
     state.textContent = told.alive[i] ? "in the race" : told.n_trials[i] ? "dropped" : "not asked";
     row.classList.toggle("dropped", !told.alive[i]);
