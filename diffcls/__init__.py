@@ -34,6 +34,7 @@ _HOME = {
     "ErrorMap": "error_maps",
     "ErrorTable": "tables",
     "replay": "replaying",
+    "watch": "watching",
     "error_map": "error_maps",
     "fit_temperature": "temperature",
     "Calibration": "temperature",
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from .tables import ErrorTable
     from .temperature import Calibration, fit_temperature
     from .threads import get_num_threads, set_num_threads
+    from .watching import watch
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ def _judge(
 ) -> tuple[bool | None, list[str]]:
     """`Result.unlike_training`, and what to say of it."""
     world, errors = classifier.denoiser.world, race["errors"]
-    if world is None or errors is None or classifier.loss != "l2":
+    if world is None or errors is None or classifier.loss != "l2" or race["status"] == "running":
         return None, []
     arm = best_arms(classifier, errors, trials)[race["index"]]
     asked = classifier.arms.conditions[classifier.arms.offset[arm] : classifier.arms.offset[arm + 1]]

@@ -108,13 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="classify the bundled pictures",
-        description="Classify the 48 bundled pictures, print a table, write a contact sheet (needs the extra plot).",
+        description=(
+            "Classify the 48 bundled pictures, print a table, write a contact sheet (needs the extra plot). With --web: a page "
+            "in the browser to try own pictures on (needs the extra web)."
+        ),
     )
     demo.add_argument(
         "--out", type=Path, default=Path("demo.png"), help="contact sheet to write (default: %(default)s)"
     )
     demo.add_argument("--json", action="store_true", help="print the figures as json after the table")
-    demo.set_defaults(run=_demo)
+    demo.add_argument("--web", action="store_true", help="serve a page to this machine's browser, until Ctrl-C")
+    demo.add_argument("--port", type=int, metavar="N", help="with --web: where; 0: any that is free (default: 8320)")
+    demo.add_argument("--no-browser", action="store_true", help="with --web: do not open the page")
+    demo.set_defaults(run=_demo, usage_error=demo.error)
 
     completion = commands.add_parser(
         "completion",
@@ -243,8 +249,23 @@ def _completion(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    if options.web:
+        _serve(options)
+        return
+    if options.port is not None or options.no_browser:
+        options.usage_error("--port and --no-browser go with --web")
     from .demo import run
 
     figures = run(options.out)
     if options.json:
         print(json.dumps(figures))
+
+
+def _serve(options: argparse.Namespace) -> None:
+    try:
+        from .web.server import PORT, serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("PIL", "starlette", "uvicorn"):
+            raise
+        raise MissingExtraError(f"diffcls demo --web needs {error.name}: pip install 'diffcls[web]'") from None
+    serve(PORT if options.port is None else options.port, browser=not options.no_browser)

@@ -40,7 +40,7 @@ class RaceResult(TypedDict):
     alive: NDArray[np.bool_]
     n_evals: int
     p_disagree: float
-    status: str  # "decided" | "pool_exhausted" | "budget"
+    status: str  # "decided" | "pool_exhausted" | "budget"; after a round that is not the last: "running"
     trace: NDArray[np.int64]  # (n_rounds, 3): trials, classes alive, evaluations; cumulative
     errors: NDArray[np.float64] | None  # (n_arms, S), NaN where not evaluated
 

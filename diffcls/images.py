@@ -167,8 +167,13 @@ def _open(path: Path) -> Any:
     return decode(path, str(path))
 
 
-def decode(source: Path | IO[bytes], name: str) -> Any:
+def decode(
+    source: Path | IO[bytes], name: str, *, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> Any:
     """The picture of a file, or of what was read from one; `name` is what a message calls it.
+
+    `formats`: Pillow's names of those that are opened, None: all.  `max_pixels`: refused by its header, before anything is
+    decoded; None: Pillow's own limit.
 
     Raises
     ------
@@ -180,15 +185,21 @@ def decode(source: Path | IO[bytes], name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", reader.DecompressionBombWarning)
-            with reader.open(source) as picture:
+            with reader.open(source, formats=formats) as picture:
+                width, height = picture.size
+                if max_pixels is not None and width * height > max_pixels:
+                    raise ImageError(f"{name} has {width} x {height} pixels, more than {max_pixels} in all")
                 picture.load()
                 return picture
+    except ImageError:
+        raise
     except (reader.DecompressionBombError, reader.DecompressionBombWarning):
         raise ImageError(
             f"{name} has more than {reader.MAX_IMAGE_PIXELS} pixels, which no real picture needs"
         ) from None
     except pillow.UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that Pillow reads (its format is not known)") from None
+        known = "its format is not known" if formats is None else f"it is none of {', '.join(formats)}"
+        raise ImageError(f"{name} is not a picture that Pillow reads ({known})") from None
     except (OSError, SyntaxError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} is not a picture that Pillow reads ({why})") from None

@@ -100,6 +100,15 @@ class InFlight:
             while finished := self._advance(lane, drain=True):
                 yield from finished
 
+    def watch(self, picture: Encoded) -> Iterator[Result]:
+        """Of one picture after each round of its race; the last is its result."""
+        arms = self._arms_of(picture)
+        lane = self._lane(None if arms is None else len(arms))
+        self._encoded[0] = picture
+        lane.loop.add(picture.x_start, 0, arms)
+        while told := self._advance(lane, drain=True, each_round=True):
+            yield told[0][1]
+
     def _arms_of(self, picture: Encoded) -> NDArray[np.int64] | None:
         """Of the classes on its list; None: all."""
         class_of_arm = self.classifier.arms.class_of_arm
@@ -122,20 +131,21 @@ class InFlight:
         if self.report is not None:
             self.report(sum(lane.n_evals for lane in self._lanes.values()))
 
-    def _advance(self, lane: _Lane, *, drain: bool) -> list[tuple[int, Result]]:
-        """One picture's result; none when another could be added, or nothing is left."""
+    def _advance(self, lane: _Lane, *, drain: bool, each_round: bool = False) -> list[tuple[int, Result]]:
+        """One picture's result, after a round's end if asked; none when another could be added, or nothing is left."""
         classifier = self.classifier
         try:
-            finished = lane.loop.advance(drain=drain)
+            told = lane.loop.advance(drain=drain, each_round=each_round)
         except NonFiniteError as error:  # the core knows classes by number only
             name = classifier.classes[error.class_index]
             message = f"{classifier.denoiser.name} predicted NaN or infinity for class {name!r}"
             where = f"at timestep {error.timestep}, noise index {error.noise_index}"
             raise NonFiniteError(f"{message} {where}", error.class_index, error.timestep, error.noise_index) from None
-        if finished is None:
+        if told is None:
             return []
-        number, race = finished
-        return [(number, self._answer(self._encoded.pop(number), race, lane.lowered))]
+        number, race = told
+        picture = self._encoded[number] if race["status"] == "running" else self._encoded.pop(number)
+        return [(number, self._answer(picture, race, lane.lowered))]
 
     def _answer(self, picture: Encoded, race: RaceResult, lowered: Lowered) -> Result:
         classifier, arms, errors = self.classifier, self._arms_of(picture), race["errors"]

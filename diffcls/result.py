@@ -38,8 +38,9 @@ class Result:
         It was, to losses of this kind: see the property's own text for what counts.
     n_evals : int
         Denoiser evaluations spent.
-    status : {"decided", "pool_exhausted", "budget"}
-        One class alive; the pool was read and several are alive, never separated; `max_evals` allows no further trial.
+    status : {"decided", "pool_exhausted", "budget", "running"}
+        One class alive; the pool was read and several are alive, never separated; `max_evals` allows no further trial; the
+        race goes on (`watch`).
     p_disagree : float
         Estimated chance that the full pool would decide otherwise.
     trace : list of dict

@@ -44,6 +44,7 @@ def of_result(result: Result) -> str:
         "decided": "decided",
         "pool_exhausted": f"{alive} of {len(result.classes)} classes never told apart",
         "budget": "out of budget",
+        "running": f"{alive} of {len(result.classes)} classes left",
     }
     facts = f"{result.n_evals} evaluations, {ends[result.status]}"
     more = len(result.classes) - len(shown)

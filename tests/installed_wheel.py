@@ -98,6 +98,7 @@ draw.rectangle((18, 10, 29, 21), fill="blue")
 result = diffcls.classify(picture, ["a red circle", "a green ring"], model="shapes", policy=diffcls.Fixed(20))
 assert result.label == "a red circle", result
 """,
+    "web": "from diffcls.web.server import make_app\nassert make_app(8320)",
     "train": """
 import runpy
 sys.argv = ["train", "--help"]

@@ -410,18 +410,34 @@ static dc_status close_rounds(dc_loop *loop, dc_error *err)
     return DC_OK;
 }
 
-dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err)
+/* A slot that the caller is told of: a finished one, or with each_round one that closed a round; -1: there is none. */
+static int64_t find_news(dc_loop *loop, int each_round)
+{
+    for (int64_t i = 0; i < loop->params.max_in_flight; i++) {
+        dc_slot *slot = &loop->slots[i];
+        int64_t n_rounds = 0;
+        if (slot->race == NULL)
+            continue;
+        (void)dc_race_rounds(slot->race, &n_rounds);
+        if (slot->finished || (each_round && n_rounds > slot->n_watched)) {
+            slot->n_watched = n_rounds;
+            return i;
+        }
+    }
+    return -1;
+}
+
+static dc_status advance(dc_loop *loop, int drain, int each_round, const dc_race **race, int64_t *tag, dc_error *err)
 {
     *race = NULL;
     release_reported(loop);
     for (;;) {
-        for (int64_t i = 0; i < loop->params.max_in_flight; i++) {
-            if (loop->slots[i].race != NULL && loop->slots[i].finished) {
-                loop->reported = i;
-                *race = loop->slots[i].race;
-                *tag = loop->slots[i].tag;
-                return DC_OK;
-            }
+        int64_t news = find_news(loop, each_round);
+        if (news >= 0) {
+            loop->reported = loop->slots[news].finished ? news : -1;
+            *race = loop->slots[news].race;
+            *tag = loop->slots[news].tag;
+            return DC_OK;
         }
         fill_batch(loop);
         int64_t n_rows = loop->filling->n_rows;
@@ -438,6 +454,16 @@ dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_
         if (status != DC_OK)
             return status;
     }
+}
+
+dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err)
+{
+    return advance(loop, drain, 0, race, tag, err);
+}
+
+dc_status dc_loop_watch(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err)
+{
+    return advance(loop, drain, 1, race, tag, err);
 }
 
 dc_loop_stats dc_loop_statistics(const dc_loop *loop)

@@ -88,6 +88,10 @@ int dc_loop_wants_image(const dc_loop *loop);
  * added; with drain = 1 it runs partial batches.  After an error the loop can only be freed. */
 DC_MUST_USE dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err);
 
+/* dc_loop_advance that stops after every round: *race may be of an image that is still under way (dc_race_read says
+ * DC_RACE_RUNNING), borrowed until the next call.  The same batches are asked, and no number differs. */
+DC_MUST_USE dc_status dc_loop_watch(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err);
+
 /* What was done so far: rows evaluated, batches, and rows / (batches * batch_size). */
 typedef struct dc_loop_stats {
     int64_t n_evals, n_batches;

@@ -34,4 +34,5 @@ void dc_slot_clear(dc_slot *slot)
     slot->listed = NULL;
     slot->n_waiting = 0;
     slot->finished = 0;
+    slot->n_watched = 0;
 }

@@ -17,6 +17,7 @@ typedef struct dc_slot {
     int64_t trial, arm, condition; /* cursor: offset in the round, position in alive, condition of that arm */
     int64_t n_waiting;             /* rows handed out and not answered */
     int finished;
+    int64_t n_watched; /* rounds that dc_loop_watch was stopped at */
     double pooled, lowest; /* of the arm and trial being answered: sum of e, or of exp(-(e - lowest) / T) */
 } dc_slot;
 

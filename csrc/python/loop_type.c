@@ -314,18 +314,18 @@ static PyObject *loop_wants_image(PyObject *object, PyObject *unused)
 
 static PyObject *loop_advance(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"drain", NULL};
+    static char *names[] = {"drain", "each_round", NULL};
     loop_object *self = (loop_object *)object;
     core_state *state = state_of(self);
-    int drain;
+    int drain = 0, each_round = 0;
     const dc_race *race = NULL;
     int64_t tag = 0;
     dc_error err = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$p:advance", names, &drain) || check_usable(self) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pp:advance", names, &drain, &each_round) || check_usable(self) < 0)
         return NULL;
     self->running = 1;
     self->trampoline.thread = PyEval_SaveThread();
-    dc_status status = dc_loop_advance(self->loop, drain, &race, &tag, &err);
+    dc_status status = (each_round ? dc_loop_watch : dc_loop_advance)(self->loop, drain, &race, &tag, &err);
     PyEval_RestoreThread(self->trampoline.thread);
     self->running = 0;
     if (status != DC_OK) {
@@ -350,8 +350,8 @@ static PyMethodDef loop_methods[] = {
     {"add", loop_add, METH_VARARGS, "add($self, x_start, tag, arms=None, /)\n--\n\nQueues an image, of some arms alone or of all; its result carries the tag."},
     {"wants_image", loop_wants_image, METH_NOARGS, "Fewer images than max_in_flight are in flight."},
     {"advance", (PyCFunction)(void (*)(void))loop_advance, METH_VARARGS | METH_KEYWORDS,
-     "advance($self, /, *, drain)\n--\n\nRuns until an image is finished: (tag, result); None when an image could be added or "
-     "nothing is left."},
+     "advance($self, /, *, drain=False, each_round=False)\n--\n\nRuns until an image is finished, or with each_round has closed a "
+     "round: (tag, result); None when an image could be added or nothing is left."},
     {0},
 };
 

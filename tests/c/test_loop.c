@@ -457,6 +457,30 @@ static void check_advance_waits_for_images(void)
     setting_close(&s);
 }
 
+/* A watched image stops after every round and ends as it does unwatched. */
+static void check_watching(void)
+{
+    setting s;
+    dc_loop *loop;
+    const dc_race *race;
+    dc_race_result result = {0}, again = {0};
+    int64_t tag, n_rounds = 0, n_before = 0;
+    setting_open(&s, 1, "auto");
+    s.params.policy = (dc_policy){.risk = 0.01, .n_min = 2, .fill = 1};
+    CHECK(dc_loop_new(&loop, &s.params, NULL) == DC_OK && dc_loop_add(loop, s.images[0], NULL, 0, 5, NULL) == DC_OK);
+    do {
+        CHECK(dc_loop_watch(loop, 1, &race, &tag, NULL) == DC_OK && race != NULL && tag == 5);
+        CHECK(dc_race_rounds(race, &n_rounds) != NULL && n_rounds == ++n_before);
+        CHECK(dc_race_read(race, &result, NULL) == DC_OK && dc_loop_statistics(loop).n_evals == result.n_evals);
+    } while (result.status == DC_RACE_RUNNING && n_rounds < POOL);
+    CHECK(n_rounds > 2 && dc_loop_add(loop, s.images[0], NULL, 0, 6, NULL) == DC_OK); /* told of from its own first round */
+    CHECK(dc_loop_watch(loop, 1, &race, &tag, NULL) == DC_OK && dc_race_rounds(race, &n_rounds) != NULL && n_rounds == 1);
+    CHECK(dc_loop_advance(loop, 1, &race, &tag, NULL) == DC_OK && race != NULL && tag == 6); /* unwatched from here */
+    CHECK(dc_race_read(race, &again, NULL) == DC_OK && again.n_evals == result.n_evals && again.index == result.index);
+    dc_loop_free(loop);
+    setting_close(&s);
+}
+
 int main(void)
 {
     check_nothing_depends_on_the_batch();
@@ -471,5 +495,6 @@ int main(void)
     check_failures();
     check_refusals();
     check_advance_waits_for_images();
+    check_watching();
     return test_done();
 }
