@@ -71,6 +71,7 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "StoreError": "errors",
     "OutOfWorldWarning": "errors",
+    "DeviceWarning": "errors",
     "TruncationWarning": "errors",
 }
 _MODULES = (
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
         OutOfWorldWarning,
         ShapeError,
         StoreError,
+        DeviceWarning,
         TruncationWarning,
         UnknownClassError,
         WeightsError,

@@ -16,6 +16,12 @@ extern "C" {
 }
 #include "cuda/cuda.h"
 
+/* Rows that are dense. */
+static inline dc_prediction dense(const void *data, dc_dtype dtype, int64_t row_stride)
+{
+    return {data, dtype, row_stride, 0, 0};
+}
+
 /* One CUDA backend on a stream of its own, and the memory that a test puts there. */
 struct device {
     cudaStream_t stream;

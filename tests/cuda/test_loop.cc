@@ -41,7 +41,7 @@ static dc_status model_denoise(void *context, const dc_batch *batch, dc_predicti
     std::vector<int64_t> timesteps(batch->timesteps, batch->timesteps + batch->n_rows);
     std::vector<int64_t> condition(batch->condition, batch->condition + batch->n_rows);
     self->n_calls++;
-    *out = {self->answer, DC_FLOAT32, N_ELEM};
+    *out = dense(self->answer, DC_FLOAT32, N_ELEM);
     if (self->d == NULL) {
         denoise_rows(self, batch->x_t, batch->n_rows, timesteps, condition);
         return DC_OK;
@@ -97,7 +97,7 @@ static void setting_open(setting *s, device *d, int on_device, int64_t batch_siz
     }
     s->params = {};
     s->params.backend = on_device ? d->backend : d->host;
-    s->params.denoiser = {&s->net, model_input, model_denoise, model_release};
+    s->params.denoiser = {&s->net, model_input, model_denoise, model_release, NULL, NULL};
     s->params.n_elem = N_ELEM;
     s->params.n_timesteps = T;
     s->params.alpha = s->alpha, s->params.sigma = s->sigma, s->params.time = s->time, s->params.p = s->p, s->params.q = s->q;
@@ -315,7 +315,7 @@ static void check_reserved()
     dc_error err = {};
     dc_group group = {};
     group.n_rows = 3;
-    d.backend->noising(d.backend, NULL, &group, 1, 1024);
+    d.backend->noising(d.backend, NULL, &group, 1, 1024, PLAIN);
     CHECK(d.backend->device->check(d.backend, &err) == DC_ERR_DEVICE && strstr(err.message, "larger than what was reserved") != NULL);
     CHECK(d.backend->device->reserve(d.backend, INT64_MAX / 2, 1 << 20, &err) == DC_ERR_NOMEM);
     device_close(&d);

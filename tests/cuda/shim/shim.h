@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 extern "C" {
 /* Reports since the last reset, and the last one's text. */
@@ -28,7 +28,8 @@ void shim_set_ends(unsigned count);
 
 void shim_memory(void *memory, size_t n_bytes, int device); /* memory of the test's, as if cudaMalloc had given it */
 void shim_forget(void *memory);                             /* it is that no longer; nothing waits */
-int64_t shim_live();                                        /* allocations, events: what was not freed */
+int64_t shim_live();                                        /* allocations, events, graphs: what was not freed */
+int shim_calls(const char *function);                       /* how often it was called since the last reset */
 }
 
 void shim_enqueue(cudaStream_t stream, std::function<void()> work); /* as a framework would, on the host */
