@@ -78,13 +78,13 @@ static inline dc_status model_denoise(void *context, const dc_batch *batch, dc_p
             return dc_error_set(err, DC_ERR_DENOISER, "waiting is forbidden");
         return DC_OK;
     }
-    self->n_waiting++;
-    self->deepest = self->n_waiting > self->deepest ? self->n_waiting : self->deepest;
+    int64_t waiting = __atomic_add_fetch(&self->n_waiting, 1, __ATOMIC_SEQ_CST); /* a real device takes from it meanwhile */
+    self->deepest = waiting > self->deepest ? waiting : self->deepest;
     const float *x_t = batch->x_t;
     int64_t n_rows = batch->n_rows;
     shim_enqueue(self->d->stream, [=] {
         denoise_rows(self, x_t, n_rows, timesteps, condition);
-        self->n_waiting--;
+        __atomic_sub_fetch(&self->n_waiting, 1, __ATOMIC_SEQ_CST);
     });
     return DC_OK;
 }

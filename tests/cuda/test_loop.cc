@@ -15,7 +15,7 @@ static void check_races_are_the_hosts(device *d, int with_noise)
         CHECK(run_images(s, i < 0 ? host : other, NULL) == DC_OK);
         if (i >= 0)
             CHECK(memcmp(host, other, sizeof host) == 0);
-        if (in_flight[i < 0 ? 0 : i] > 1 && batch_sizes[i < 0 ? 0 : i] < 64)
+        if (!shim_is_real() && in_flight[i < 0 ? 0 : i] > 1 && batch_sizes[i < 0 ? 0 : i] < 64)
             CHECK(s->net.deepest == (i < 0 ? 0 : 2)); /* the device always has the next batch */
         setting_close(s);
     }
@@ -169,9 +169,11 @@ int main()
     check_races_are_the_hosts(&d, 1);
     check_non_finite_is_named(&d);
     device_close(&d);
-    check_failures();
-    check_devices();
-    check_second_device();
     check_reserved();
+    if (!shim_is_real()) {
+        check_failures();
+        check_devices();
+        check_second_device();
+    }
     return device_done();
 }

@@ -172,11 +172,13 @@ int main()
     check_layouts(&d);
     check_many_at_once(&d);
     check_upload(&d);
-    CHECK(d.backend->device->reserve(d.backend, 3, (1LL << 32) + 2048, NULL) == DC_OK);
-    check_long(&d, (1LL << 31) + 1003, 1, 1);
-    check_long(&d, (1LL << 30) + 1004, 3, 1);
-    check_long(&d, (1LL << 31) + 1002, 1, 2);
-    check_long(&d, (1LL << 32) + 2048, 1, 4); /* too far for 32 bits, too */
+    if (shim_has_room(40LL << 30)) {
+        CHECK(d.backend->device->reserve(d.backend, 3, (1LL << 32) + 2048, NULL) == DC_OK);
+        check_long(&d, (1LL << 31) + 1003, 1, 1);
+        check_long(&d, (1LL << 30) + 1004, 3, 1);
+        check_long(&d, (1LL << 31) + 1002, 1, 2);
+        check_long(&d, (1LL << 32) + 2048, 1, 4); /* too far for 32 bits, too */
+    }
     device_close(&d);
     return device_done();
 }

@@ -67,6 +67,8 @@ static void check_no_graph(const outcome *wanted)
     way waits = {16, 4, 0, true, 1, NULL}, no_capture = {16, 4, 0, true, 0, "cudaStreamBeginCapture"};
     way no_graph = {16, 4, 0, true, 0, "cudaGraphInstantiate"};
     for (const way *w : {&waits, &no_capture, &no_graph}) {
+        if (shim_is_real() && w->failing != NULL)
+            continue;
         model net = run(w, wanted, &batch_size);
         CHECK(net.n_abandoned == 1 && net.n_replayed == 0 && net.n_recorded <= 1);
     }
@@ -160,8 +162,10 @@ int main()
     check_no_graph(wanted);
     check_memory(wanted);
     check_no_memory();
-    check_nothing_waits(&d);
-    check_replays_call_little(&d);
+    if (!shim_is_real()) {
+        check_nothing_waits(&d);
+        check_replays_call_little(&d);
+    }
     device_close(&d);
     return device_done();
 }
