@@ -76,6 +76,7 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "StoreError": "errors",
     "OutOfWorldWarning": "errors",
+    "DeviceWarning": "errors",
     "TruncationWarning": "errors",
 }
 _MODULES = (
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
         ScorerError,
         ShapeError,
         StoreError,
+        DeviceWarning,
         TruncationWarning,
         UnknownClassError,
         WeightsError,

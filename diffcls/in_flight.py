@@ -99,6 +99,8 @@ class InFlight:
         for lane in self._lanes.values():
             while finished := self._advance(lane, drain=True):
                 yield from finished
+            fits = int(lane.loop.stats["batch_size"])  # the next call is spared what did not
+            self.classifier.batch_size = min(self.classifier.batch_size, fits)
 
     def watch(self, picture: Encoded) -> Iterator[Result]:
         """Of one picture after each round of its race; the last is its result."""

@@ -61,7 +61,7 @@ class ndarray:
         return self
 
     def astype(self, dtype, copy=True):
-        return self.cupy.asarray(self.get().astype(dtype))
+        return self.cupy.asarray(self.get().astype(dtype)) if copy or self.dtype != dtype else self
 
     def get(self):
         self.cupy.wait()
@@ -123,6 +123,9 @@ class FakeCupy(types.ModuleType):
 
     def asarray(self, array, dtype=None):
         return array if isinstance(array, ndarray) else self._own(np.array(array, dtype, order="C"))
+
+    def moveaxis(self, array, source, destination):
+        return ndarray(self, np.moveaxis(array.host, source, destination), array.device)
 
     def close(self):
         for host in self.alive:

@@ -18,7 +18,8 @@ void dc_cuda_backend_free(dc_backend *backend); /* takes, waits for what was beg
 
 /* The operations, one file each; comments in backend.h. */
 void dc_noise_cuda(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
-void dc_noising_cuda(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+void dc_noising_cuda(const dc_backend *self, void *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem,
+                     dc_layout layout);
 void dc_eps_error_cuda(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                        int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);
 
