@@ -25,8 +25,8 @@ struct dc_loop {
     int64_t reported;  /* slot lent to the caller by the last advance, or -1 */
     asked batches[2]; /* the second only with a device, which works on one while the other is filled and read */
     asked *filling, *pending; /* pending: asked and not read, or NULL */
-    dc_group *groups;         /* (batch_size,) like the next three: of the batch being asked */
-    int64_t *timesteps, *condition;
+    dc_group *groups;         /* (batch_size,) like the next four: of the batch being asked */
+    int64_t *timesteps, *condition, *input_of_row;
     double *time;
     float *noise;   /* (n_noise, n_elem) the given noise on the device, or NULL */
     int64_t n_kept; /* groups whose eps is kept between noising and eps-error */
@@ -104,6 +104,7 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
         {&loop->groups, params->batch_size, sizeof *loop->groups},
         {&loop->timesteps, params->batch_size, sizeof *loop->timesteps},
         {&loop->condition, params->batch_size, sizeof *loop->condition},
+        {&loop->input_of_row, params->batch_size, sizeof *loop->input_of_row},
         {&loop->time, params->batch_size, sizeof *loop->time},
         {&loop->kept, loop->n_kept * params->n_elem, sizeof *loop->kept},
     };
@@ -153,6 +154,7 @@ void dc_loop_free(dc_loop *loop)
     dc_free(loop->groups);
     dc_free(loop->timesteps);
     dc_free(loop->condition);
+    dc_free(loop->input_of_row);
     dc_free(loop->time);
     dc_free(loop->kept);
     dc_free(loop);
@@ -239,8 +241,10 @@ static int64_t group_rows(dc_loop *loop)
         loop->condition[r] = params->conditions[row->condition];
         if (r > 0 && row->slot == row[-1].slot && row->trial == row[-1].trial) {
             loop->groups[n_groups - 1].n_rows++;
+            loop->input_of_row[r] = n_groups - 1;
             continue;
         }
+        loop->input_of_row[r] = n_groups;
         loop->groups[n_groups++] = (dc_group){
             .x_start = loop->slots[row->slot].x_start,
             .eps = params->noise != NULL ? params->noise + (int64_t)trial->noise_index * params->n_elem : NULL,
@@ -339,7 +343,8 @@ static dc_status ask_batch(dc_loop *loop, dc_error *err)
         return status;
     keep_noise(loop, n_groups);
     backend->noising(backend, x_t, loop->groups, n_groups, params->n_elem);
-    dc_batch question = {batch->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition};
+    dc_batch question = {batch->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition,
+                         loop->input_of_row};
     if ((status = denoiser->denoise(denoiser->context, &question, &prediction, err)) != DC_OK)
         return status;
     backend->eps_error(backend, batch->results.errors, prediction, loop->groups, n_groups, params->n_elem, params->loss,
