@@ -136,9 +136,9 @@ dc_status dc_dit_denoiser_new(dc_dit_denoiser **out, const dc_dit *model, const 
     denoiser->out = memory;
     if ((status = dc_dit_shared_init(&denoiser->shared, model, backend, denoiser->portion, err)) != DC_OK)
         goto done;
+    int64_t chunk_bytes = denoiser->chunk * model->n_tokens * model->config.hidden_size * dc_precision_bytes(model->precision);
     if (backend->device != NULL &&
-        (status = backend->dit->reserve(backend, denoiser->chunk * model->n_tokens, model->config.hidden_size,
-                                        dc_dit_shared_bytes(denoiser->portion), err)) != DC_OK)
+        (status = backend->dit->reserve(backend, chunk_bytes, dc_dit_shared_bytes(denoiser->portion), err)) != DC_OK)
         goto done;
     if ((status = dc_alloc(&memory, backend->n_threads, sizeof(dc_dit_workspace), "workspaces", err)) != DC_OK)
         goto done;

@@ -23,7 +23,7 @@ static inline int64_t dc_panels(int64_t n)
 
 static inline int64_t dc_panel_width(int64_t n, int64_t first)
 {
-    return n - first < DC_PANEL ? n - first : DC_PANEL;
+    return n - first < DC_PANEL ? n - first : (int64_t)DC_PANEL;
 }
 
 /* Floats of scratch memory that attention asks for. */
@@ -43,7 +43,7 @@ typedef enum dc_precision {
 
 static inline int64_t dc_precision_bytes(dc_precision precision)
 {
-    return precision <= DC_PRECISION_TF32 ? 4 : 2;
+    return precision == DC_PRECISION_FLOAT32 || precision == DC_PRECISION_TF32 ? 4 : 2;
 }
 
 /* y = x weight^T + bias. */
@@ -119,11 +119,11 @@ typedef struct dc_dit_operations {
                    int64_t n_elem);
 
     /* A device's; NULL on the host.  place: *out, zeroed, becomes the device's copy of a host's layer, memory of its own
-     * also when it fails.  reserve: room for chunks of so many tokens of D and for `send` of so many bytes, so that no
-     * operation allocates.  send: copies to the device in the order of the operations and does not wait; `from` may be
+     * also when it fails.  reserve: room for a gated product of so many bytes, narrow (n_rows, n_out), and for `send` of so
+     * many, so that no operation allocates.  send: copies to the device in the order of the operations and does not wait; `from` may be
      * written again at once. */
     dc_status (*place)(const dc_backend *self, dc_linear *out, const dc_linear *host, dc_precision precision, dc_error *err);
-    dc_status (*reserve)(const dc_backend *self, int64_t max_tokens, int64_t hidden, int64_t send_bytes, dc_error *err);
+    dc_status (*reserve)(const dc_backend *self, int64_t scratch_bytes, int64_t send_bytes, dc_error *err);
     void (*send)(const dc_backend *self, void *to, const void *from, int64_t n_bytes);
 } dc_dit_operations;
 

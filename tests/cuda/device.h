@@ -16,6 +16,16 @@ extern "C" {
 }
 #include "cuda/cuda.h"
 
+/* Uniform in (-size, size), the same every time. */
+static inline std::vector<float> random_floats(int64_t n, float size, uint32_t state)
+{
+    std::vector<float> values((size_t)n);
+    fill(values.data(), n, state);
+    for (float &value : values)
+        value *= size;
+    return values;
+}
+
 /* One CUDA backend on a stream of its own, and the memory that a test puts there. */
 struct device {
     cudaStream_t stream;

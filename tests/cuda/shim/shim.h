@@ -29,6 +29,13 @@ void shim_set_ends(unsigned count);
 void shim_memory(void *memory, size_t n_bytes, int device); /* memory of the test's, as if cudaMalloc had given it */
 void shim_forget(void *memory);                             /* it is that no longer; nothing waits */
 int64_t shim_live();                                        /* allocations, events: what was not freed */
+
+/* For the double of a library. */
+cudaError_t shim_fault(const char *function); /* what shim_fail planned for it, now */
+void shim_report(const char *text);
+bool shim_is_device(const void *memory, size_t n_bytes);  /* one allocation's, of a device */
+bool shim_is_written(const void *memory, size_t n_bytes); /* and somebody wrote all of it */
+void shim_write(void *memory, size_t n_bytes);            /* the library did */
 }
 
 void shim_enqueue(cudaStream_t stream, std::function<void()> work); /* as a framework would, on the host */
