@@ -194,7 +194,7 @@ static PyObject *dit_forward(PyObject *self, PyObject *args, PyObject *kwargs)
     status = dc_dit_denoiser_new(&denoiser, model, backend, n, &err);
     if (status == DC_OK) {
         dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
-        dc_batch batch = {n, channels * size * size, array_data(x_array), NULL, array_data(t_array), array_data(y_array)};
+        dc_batch batch = {n, channels * size * size, array_data(x_array), NULL, array_data(t_array), array_data(y_array), NULL};
         dc_prediction prediction;
         status = entry.denoise(entry.context, &batch, &prediction, &err);
         if (status == DC_OK)
