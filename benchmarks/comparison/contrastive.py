@@ -58,7 +58,7 @@ def rgb(image: Picture) -> Any:
 
 
 def of_transformers(model: str) -> Contrastive:
-    """CLIP or SigLIP by transformers' own zero-shot pipeline.
+    """CLIP or SigLIP by the parts of transformers' own zero-shot pipeline.
 
     Parameters
     ----------
@@ -70,10 +70,9 @@ def of_transformers(model: str) -> Contrastive:
     ask = pipeline("zero-shot-image-classification", model=model, device="cpu")
 
     def similarities(images: list[Picture], texts: list[str]) -> NDArray[Any]:
-        pictures = [rgb(image) for image in images]
-        answers = ask(pictures, candidate_labels=texts, hypothesis_template="{}", batch_size=1)
-        scores = [{found["label"]: found["score"] for found in answer} for answer in answers]
-        return np.array([[of_one[text] for text in texts] for of_one in scores])
+        """Logits: the pipeline's own probabilities of SigLIP are all 1 where logits are large."""
+        asked = (ask.preprocess(rgb(image), candidate_labels=texts, hypothesis_template="{}") for image in images)
+        return torch.cat([ask.forward(inputs)["logits"] for inputs in asked]).numpy()
 
     return Contrastive(similarities, facts(ask.model, None))
 

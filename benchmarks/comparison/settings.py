@@ -80,9 +80,9 @@ SMALL = Setting(
     probe_validation=12, probe_timesteps=(50, 400), fixed=(1, 2), stages="pets", contrastive_steps=2, contrastive_batch=4,
 )  # fmt: skip
 HOUR = Setting(
-    name="hour", n_test=200, shifts=(*SHIFTS, "optical digits"), n_shapes=200, n_kinds=100, steps=1200, other_widths=(8, 32),
-    other_sizes=(200, 2000, 20000), synthetic=400, ddim_steps=25, probe_training=3000, probe_validation=500,
-    probe_timesteps=(50, 200, 400), fixed=(1, 4, 16, 50), contrastive_steps=1500,
+    name="hour", n_test=200, shifts=(*SHIFTS, "optical digits"), n_shapes=200, n_kinds=100, steps=400, other_widths=(32,),
+    other_sizes=(200, 5000), synthetic=200, ddim_steps=25, probe_training=2000, probe_validation=500,
+    probe_timesteps=(100, 300), fixed=(1, 4, 16), stages="pets", contrastive_steps=1500,
 )  # fmt: skip
 NIGHT = Setting(
     name="night", n_test=2000, shifts=(*SHIFTS, "optical digits"), n_shapes=1000, n_kinds=500, steps=12000, width=32,
