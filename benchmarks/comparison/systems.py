@@ -1,0 +1,174 @@
+"""Which systems there are, and which tasks each is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import diffcls
+import diffcls.models
+from diffcls import policies
+from diffcls.models.train import Batches
+from diffcls.models.train_shapes import to_x_start
+
+from . import contrastive, features, questions, shifts, synthetic, tasks
+from .cells import Answers
+from .diffusion import Diffusion
+from .networks import Network, n_parameters, resnet, train, vit
+from .settings import Setting
+from .tasks import Labelled, Task
+
+RACE, STAGES, FIXED = (
+    "diffusion classifier, race",
+    "diffusion classifier, the paper's stages",
+    "diffusion classifier, all of {}",
+)
+RESNET, VIT, SYNTHETIC, PROBE, SMALL_CLIP = (
+    "ResNet",
+    "ViT",
+    "ResNet on synthetic data",
+    "diffusion features",
+    "small CLIP",
+)
+N_TRAINED = {"digits": 116_000, "shapes": 12_000 * 128 + 2_400 * 64}
+"""Training pictures of the two diffusion models (their cards): different ones of the first, drawn anew each of the second."""
+
+
+class System(Protocol):
+    """What answers tasks."""
+
+    facts: dict[str, Any]
+
+    def answer(self, task: Task, folder: Path) -> Answers: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A system that is made when one of its tasks is not done yet."""
+
+    name: str
+    tasks: Sequence[Task]
+    make: Callable[[], System]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that a table is made of, cheap systems first.
+
+    Attributes
+    ----------
+    setting : Setting
+    out : path
+        Networks, samples and cells go there.
+    clip : sequence of str
+        Folders or ids of transformers' contrastive models to be asked too.
+    open_clip : sequence of str
+        ``name`` or ``name:pretrained`` of OpenCLIP's.
+    """
+
+    setting: Setting
+    out: Path
+    clip: Sequence[str] = ()
+    open_clip: Sequence[str] = ()
+
+    def systems(self) -> Iterator[Planned]:
+        setting = self.setting
+        clean = tasks.clean(setting)
+        digits = [task for each in clean for task in (each, *shifts.shifted(each, setting))]
+        shapes = questions.tasks(setting)
+        known = [task for task in shapes if task.name in (questions.KNOWN, questions.CUES)]
+        yield Planned(RACE, digits, lambda: self._diffusion(policies.quick()))
+        yield Planned(RACE, shapes, self._shapes_diffusion)
+        yield Planned(RESNET, known, lambda: self._shapes_network(RESNET))
+        yield Planned(VIT, known, lambda: self._shapes_network(VIT))
+        yield Planned(SMALL_CLIP, shapes, lambda: contrastive.of_shapes(setting, self.out / "networks" / "clip"))
+        yield Planned(RESNET, digits, lambda: self._network(RESNET, setting.width))
+        for size in setting.other_sizes:
+            name = f"{RESNET}, {size} pictures"
+            yield Planned(name, digits, lambda name=name, size=size: self._network(name, setting.width, size))
+        for width in setting.other_widths:
+            name = f"{RESNET}, width {width}"
+            yield Planned(name, digits, lambda name=name, width=width: self._network(name, width))
+        yield Planned(VIT, digits, lambda: self._network(VIT, None))
+        yield Planned(SYNTHETIC, digits, self._synthetic)
+        yield Planned(PROBE, digits, lambda: features.fit(setting))
+        for model in self.clip:
+            name = f"CLIP {Path(model).name}"
+            yield Planned(name, [*digits, *shapes], lambda model=model: contrastive.of_transformers(model))
+        for model in self.open_clip:
+            known_as, _, weights = model.partition(":")
+            yield Planned(
+                f"OpenCLIP {known_as}",
+                [*digits, *shapes],
+                lambda a=known_as, b=weights: contrastive.of_open_clip(a, b or None),
+            )
+        for n in setting.fixed:
+            yield Planned(FIXED.format(n), clean, lambda n=n: self._diffusion(diffcls.Fixed(n)))
+        yield Planned(STAGES, clean, lambda: self._diffusion(policies.paper(setting.stages)))
+
+    def _diffusion(self, policy: policies.Policy) -> System:
+        return Diffusion(diffcls.load(), policy, diffusion_facts("digits-and-clothes.safetensors", N_TRAINED["digits"]))
+
+    def _shapes_diffusion(self) -> System:
+        return Diffusion(
+            diffcls.load("shapes"), diffcls.Race(), diffusion_facts("shapes/*/*.safetensors", N_TRAINED["shapes"])
+        )
+
+    def _network(self, name: str, width: int | None, n: int | None = None) -> System:
+        return self._trained(name, width, tasks.training(self.setting, n), "standard")
+
+    def _synthetic(self) -> System:
+        drawn = synthetic.pictures(self.setting, self.out / "synthetic")
+        return self._trained(SYNTHETIC, self.setting.width, drawn, "synthetic")
+
+    def _trained(self, name: str, width: int | None, pictures: Labelled, kind: str) -> System:
+        torch.manual_seed(self.setting.seed)
+        names = tasks.class_names()
+        model = (
+            vit(self.setting.vit_width, self.setting.vit_depth, len(names), 1, 28, 7)
+            if width is None
+            else resnet(width, len(names), 1)
+        )
+        stream = Batches(pictures.images, pictures.labels, self.setting.seed)
+        return self._finished(name, model, stream, names, tasks.prepared, kind, len(pictures.labels))
+
+    def _shapes_network(self, kind: str) -> System:
+        torch.manual_seed(self.setting.seed)
+        names = questions.TRAINING_KINDS
+        model = (
+            resnet(self.setting.width, len(names), 3)
+            if kind == RESNET
+            else vit(self.setting.vit_width, self.setting.vit_depth, len(names), 3, 32, 8)
+        )
+        stream = questions.KindStream(self.setting.seed)
+        n = self.setting.steps * self.setting.batch
+        return self._finished(f"{kind} of shapes", model, stream, names, colours, "standard", n)
+
+    def _finished(
+        self, name: str, model: nn.Module, stream: Any, names: Sequence[str], see: Any, kind: str, n: int
+    ) -> System:
+        path = self.out / "networks" / f"{name.replace(',', '').replace(' ', '-')}.pt"
+        facts = {"kind": kind, "parameters": n_parameters(model), "training pictures": n}
+        return Network(train(model, stream, self.setting.steps, self.setting.batch, path), names, see, facts)
+
+
+def diffusion_facts(files: str, n_pictures: int) -> dict[str, Any]:
+    """Of an embedded model, whose parameters are counted in its files."""
+    n = 0
+    for path in sorted(Path(diffcls.models.__file__).parent.glob(files)):
+        with safe_open(path, "pt") as stored:
+            n += sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
+    return {"kind": "diffusion", "parameters": n, "training pictures": n_pictures}
+
+
+def colours(images: list[tasks.Picture]) -> Any:
+    """x_start (N, 3, 32, 32) of pictures of shapes."""
+    return to_x_start(np.stack(images)).numpy()
