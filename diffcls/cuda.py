@@ -96,8 +96,8 @@ def find_cublaslt() -> str:
         reason = "it was found without a path"
     except ImportError:
         path, reason = None, "the package cuda-pathfinder is not installed"
-    except RuntimeError as error:
-        path, reason = None, str(error).partition("\n")[0]
+    except RuntimeError:  # its DynamicLibNotFoundError
+        path, reason = None, "neither a package nor the toolkit nor another library has it"
     if path is None:
         raise DeviceError(
             f"the native DiT on a CUDA device needs cuBLASLt, which is not found ({reason}); pip install 'diffcls[cuda]' brings it"
