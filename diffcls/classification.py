@@ -71,7 +71,8 @@ def classify(
     batch_size : int or None
         Rows that the denoiser is asked at once.  Never changes a loss unless the denoiser's own rows depend on it.
     device, dtype
-        Of a `Denoiser`'s tensors, where it does not say.
+        Of a `Denoiser`'s tensors, where it does not say.  A native model, the embedded one too, computes on "cpu" or "cuda",
+        there in "float32", "tf32", "float16" or "bfloat16".
     progress : None, bool or callable(done, max)
         None: a bar on a terminal or in a notebook when the work is long.
     keep_errors : bool

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, cuda
+from . import _core
 from .answer import with_pictures
 from .audit import Audit, audit
 from .core_types import Trials
-from .cuda_denoiser import DeviceCall, device_of
-from .denoiser import Call
+from .cuda_denoiser import device_of
+from .entry import Entry, make_entry, open_entry
 from .errors import DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
 from .in_flight import Encoded, InFlight, stream
@@ -43,7 +43,6 @@ from .shortlist import Shortlist
 from .tables import ErrorTable
 from .tabulating import tabulate
 from .temperature import Calibration
-from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
@@ -247,8 +246,8 @@ class Classifier:
 
     # ---- below the surface -------------------------------------------------------------------------------------------
 
-    def _make_entry(self) -> _core.DiT | Call | DeviceCall:
-        return self.denoiser.entry() if self.device is None else DeviceCall(self.denoiser, self.device)
+    def _make_entry(self) -> Entry:
+        return make_entry(self.denoiser, self.device)
 
     def _lower_for(self, n_arms: int) -> Lowered:
         """This classifier's policy for a race of so many of its prompts."""
@@ -297,13 +296,11 @@ class Classifier:
             The model's device can not be used.
         """
         lowered, arms = lowered or self._lowered, self.arms
-        denoiser, entry, where = self.denoiser, self._entry, None
-        if isinstance(entry, DeviceCall):
-            entry = entry.here()
-            where = cuda.open_backend(entry.device, entry.stream_number)
+        denoiser = self.denoiser
+        entry, where = open_entry(self._entry)
         return _core.Loop(
             entry,
-            backend=where or backend(),
+            backend=where,
             shape=denoiser.shape,
             alpha=denoiser.schedule.alpha,
             sigma=denoiser.schedule.sigma,

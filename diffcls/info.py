@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "accelerate", "cupy-cuda12x", "cupy-cuda13x", "datasets", "diffusers", "jax", "matplotlib", "peft", "pillow", "pyarrow", "ray",
-    "safetensors", "scikit-learn", "scipy", "shtab", "starlette", "torch", "torchvision", "tqdm", "transformers", "uvicorn",
-    "webdataset",
+    "accelerate", "cuda-pathfinder", "cupy-cuda12x", "cupy-cuda13x", "datasets", "diffusers", "jax", "matplotlib",
+    "nvidia-cublas", "peft", "pillow", "pyarrow", "ray", "safetensors", "scikit-learn", "scipy", "shtab", "starlette", "torch",
+    "torchvision", "tqdm", "transformers", "uvicorn", "webdataset",
 )  # fmt: skip
 """What the extras bring, and what else a denoiser or a data set may be of."""
 
