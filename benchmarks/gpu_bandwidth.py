@@ -16,7 +16,11 @@ from gpu_common import Place, kernel_us
 
 import diffcls
 
-SHAPES = {"64 x 4x64x64": (64, (4, 64, 64)), "256 x 4x32x32": (256, (4, 32, 32)), "64 x 16x128x128": (64, (16, 128, 128))}
+SHAPES = {
+    "64 x 4x64x64": (64, (4, 64, 64)),
+    "256 x 4x32x32": (256, (4, 32, 32)),
+    "64 x 16x128x128": (64, (16, 128, 128)),
+}
 SMALL = {"4 x 4x8x8": (4, (4, 8, 8))}
 
 
@@ -34,7 +38,9 @@ def copy_rate(place: Place, n_bytes: int, repeats: int) -> float:
     return 2 * n_bytes / kernel_us(kernels, "Memcpy DtoD", "copy")
 
 
-def run(place: Place, batch: int, shape: tuple[int, ...], classes: int, dtype: str, repeats: int) -> dict[str, list[float]]:
+def run(
+    place: Place, batch: int, shape: tuple[int, ...], classes: int, dtype: str, repeats: int
+) -> dict[str, list[float]]:
     denoiser = gpu_common.free_denoiser(place, shape, classes, batch, dtype)
     answer = denoiser.predict
 

@@ -126,7 +126,9 @@ def device_line() -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         line |= {"device": properties.name, "multiprocessors": properties.multi_processor_count}
         line["gib"] = round(properties.total_memory / 2**30, 1)
-    asked = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu,ecc.mode.current"
+    asked = (
+        "driver_version,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem,power.limit,temperature.gpu,ecc.mode.current"
+    )
     command = ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader", "--id=0"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout

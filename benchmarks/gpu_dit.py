@@ -18,7 +18,13 @@ from gpu_common import SCHEDULE, Place
 
 import diffcls
 
-XL2 = {"num_attention_heads": 16, "attention_head_dim": 72, "num_layers": 28, "sample_size": 32, "num_embeds_ada_norm": 1000}
+XL2 = {
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "num_layers": 28,
+    "sample_size": 32,
+    "num_embeds_ada_norm": 1000,
+}
 TINY = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1, "sample_size": 8, "num_embeds_ada_norm": 10}
 
 

@@ -113,7 +113,11 @@ def main() -> None:
         calls["PyTorch"], counts["PyTorch"] = with_torch(place, module, classifier, images[:n_peer]), n_peer
         times = place.measure(calls, max(2, options.repeats // 3))
         for candidate in calls:
-            row = {"model": name, "candidate": candidate, "images_per_second": counts[candidate] / times.median(candidate)}
+            row = {
+                "model": name,
+                "candidate": candidate,
+                "images_per_second": counts[candidate] / times.median(candidate),
+            }
             ratio = times.ratio(candidate, "diffcls")["median"] * n_images / counts[candidate]
             rows.append({**row, "seconds an image, times diffcls": ratio})
     gpu_common.record("gpu_race", __doc__.splitlines()[0], rows, options)

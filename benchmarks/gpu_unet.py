@@ -66,10 +66,10 @@ def main() -> None:
     calls: dict[str, Callable[[], object]] = {"the loop": lambda: classifier(image), "the module alone": alone}
     times = place.measure(calls, options.repeats)
     ratio = times.ratio("the loop", "the module alone")
-    rows = [
-        {"candidate": name, "ms_a_batch": times.median(name) / n_batches * 1e3, "batch": batch} for name in calls
-    ]
-    rows.append({"loop above the module alone, %": 100 * (ratio["median"] - 1), "low": ratio["low"], "high": ratio["high"]})
+    rows = [{"candidate": name, "ms_a_batch": times.median(name) / n_batches * 1e3, "batch": batch} for name in calls]
+    rows.append(
+        {"loop above the module alone, %": 100 * (ratio["median"] - 1), "low": ratio["low"], "high": ratio["high"]}
+    )
     gpu_common.record("gpu_unet", __doc__.splitlines()[0], rows, options)
 
 

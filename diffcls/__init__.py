@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from .errors import (
         DenoiserError,
         DeviceError,
+        DeviceWarning,
         DiffclsError,
         DTypeError,
         FingerprintMismatchError,
@@ -101,7 +102,6 @@ if TYPE_CHECKING:
         OutOfWorldWarning,
         ShapeError,
         StoreError,
-        DeviceWarning,
         TruncationWarning,
         UnknownClassError,
         WeightsError,

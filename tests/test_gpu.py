@@ -121,7 +121,9 @@ def test_the_module_is_given_what_it_wants(dtype, last, images):
     assert len({seen[2] for seen in net.seen}) == 1  # one tensor, written again
     host = Net().eval()
     wanted = diffcls.classify(images, model=model(host), policy=Fixed(10), batch_size=16)
-    np.testing.assert_allclose(result.losses, wanted.losses, rtol={"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}[dtype])
+    np.testing.assert_allclose(
+        result.losses, wanted.losses, rtol={"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}[dtype]
+    )
 
 
 # ---- streams, threads, memory ----------------------------------------------------------------------------------------
