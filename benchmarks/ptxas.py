@@ -36,7 +36,11 @@ TYPES = {"f": "float32", "d": "float64", "9half_bits": "float16", "11bfloat_bits
 
 # TB/s, and 10^12 float32 operations a second without counting a multiply-add as two: NVIDIA's data sheets
 DEVICES = {"H200": (4.8, 33.5), "H100 SXM": (3.35, 33.5), "A100 80GB": (2.04, 9.75), "RTX 4090": (1.008, 41.3)}
-SHAPES = {"64 x 4x64x64": (64, 4 * 64 * 64), "256 x 4x32x32": (256, 4 * 32 * 32), "64 x 16x128x128": (64, 16 * 128 * 128)}
+SHAPES = {
+    "64 x 4x64x64": (64, 4 * 64 * 64),
+    "256 x 4x32x32": (256, 4 * 32 * 32),
+    "64 x 16x128x128": (64, 16 * 128 * 128),
+}
 
 FLAGS = ["-std=c++17", "-O3", f"-I{common.CSRC}"]
 

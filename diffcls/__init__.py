@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from .errors import (
         DenoiserError,
         DeviceError,
+        DeviceWarning,
         DiffclsError,
         DTypeError,
         FingerprintMismatchError,
@@ -108,7 +109,6 @@ if TYPE_CHECKING:
         ScorerError,
         ShapeError,
         StoreError,
-        DeviceWarning,
         TruncationWarning,
         UnknownClassError,
         WeightsError,

@@ -75,7 +75,7 @@ class ndarray:
         versioned = max_version is not None and self.cupy.speaks_versions
         capsule = self.host.__dlpack__(max_version=max_version) if versioned else self.host.__dlpack__()
         name, offset = (b"dltensor_versioned", 40) if versioned else (b"dltensor", 8)
-        (ctypes.c_int32 * 2).from_address(_capsule(capsule, name) + offset)[:] = [2, self.device]
+        (ctypes.c_int32 * 2).from_address(_capsule(capsule, name) + offset)[:] = self.__dlpack_device__()
         return capsule
 
 

@@ -4,10 +4,11 @@ import ctypes
 
 import numpy as np
 import pytest
-from test_cuda_shim import cupy, loop_options, module, on_device, on_host, pytestmark, rows  # noqa: F401
+from fake_cupy import ndarray
+from test_cuda_shim import cupy, loop_options, module, on_device, on_host, pytestmark, rows
 
 import diffcls
-from diffcls import DeviceWarning, Fixed, InputError, Race, ShapeError, cuda, ops
+from diffcls import DeviceWarning, DTypeError, Fixed, InputError, Race, ShapeError, cuda, ops
 
 SHAPE = (3, 2, 2)  # of the same twelve numbers
 
@@ -47,7 +48,9 @@ def test_predictions_with_channels_last(cupy, gaussian, rng, dtype):
     half = cupy.asarray(np.ascontiguousarray(target[:, :4]))
     wanted = ops.eps_error(prediction[:, :4], target[:, :4])
     np.testing.assert_array_equal(ops.eps_error(last[:, :4], half).get(), wanted)
-    np.testing.assert_array_equal(ops.eps_error(np.moveaxis(last.host, 0, 0)[:, :4], target[:, :4]), wanted)  # the CPU's
+    np.testing.assert_array_equal(
+        ops.eps_error(np.moveaxis(last.host, 0, 0)[:, :4], target[:, :4]), wanted
+    )  # the CPU's
     with pytest.raises(ShapeError, match="C-contiguous or channels-last"):
         ops.eps_error(last[:, 1::2], half)
 
@@ -59,9 +62,30 @@ def test_add_noise_writes_what_out_is(cupy, rng):
     for dtype in ("float16", "float32", "float64"):
         plain, last = cupy.empty((2, *SHAPE), dtype), cupy.moveaxis(cupy.empty((2, 2, 2, 3), dtype), -1, 1)
         for out in (plain, last):
-            np.testing.assert_array_equal(ops.add_noise(cupy.asarray(x), 0.8, 0.6, out=out, **key).get(), wanted.astype(dtype))
+            np.testing.assert_array_equal(
+                ops.add_noise(cupy.asarray(x), 0.8, 0.6, out=out, **key).get(), wanted.astype(dtype)
+            )
     with pytest.raises(ShapeError, match="out must have dense rows"):
         ops.add_noise(cupy.asarray(x), 0.8, 0.6, out=cupy.empty((2, 6, 2, 2))[:, :3], **key)
+
+
+def test_arrays_of_jax(cupy, rng):
+    """JAX has no current stream: it is asked for the default one, and what it gives is not written to."""
+
+    class Array(ndarray):
+        pass
+
+    Array.__module__ = "jaxlib._jax"
+    x, target = rows(rng, 2, 5), rows(rng, 2, 5)
+    there = Array(cupy, cupy.asarray(x).host, 0)
+    out = ops.add_noise(there, 0.8, 0.6, out=cupy.empty((2, 5)), seed=1, index=0, timestep=0)
+    errors = ops.eps_error(there, cupy.asarray(target), out=cupy.empty(2, "float64"))
+    assert there.streams == [1, 1]
+    cupy.shim.cudaStreamSynchronize(1)
+    np.testing.assert_array_equal(out.host, ops.add_noise(x, 0.8, 0.6, seed=1, index=0, timestep=0))
+    np.testing.assert_array_equal(errors.host, ops.eps_error(x, target))
+    with pytest.raises(DTypeError, match="arrays of jaxlib on a device can not be written to; give out="):
+        ops.eps_error(there, cupy.asarray(target))
 
 
 def test_memory_formats_that_can_not_be(gaussian):
@@ -126,7 +150,9 @@ class Recorded:
     def __call__(self, x_t, timesteps, time, condition):
         self.calls += 1
         n, graph = len(time), self.running
-        own = self.numbers.setdefault(graph, [time.copy(), condition.copy()]) if graph is not None else [time, condition]
+        own = (
+            self.numbers.setdefault(graph, [time.copy(), condition.copy()]) if graph is not None else [time, condition]
+        )
 
         def work():
             said = self.gaussian.predict(self.x_t.host[:n], own[0].astype(np.int64), own[1])
