@@ -1,6 +1,8 @@
 """ResNet and ViT (transformers' classes, from a config, without weights) and how they are trained.
 
-They see what the diffusion model saw: the same training pictures, changed and prepared in the same way.
+They see what the diffusion model saw: the same training pictures, changed and prepared in the same way.  transformers has
+both architectures and needs PyTorch alone; torchvision's wheels, which timm needs too, refuse a PyTorch that was built
+otherwise ("operator torchvision::nms does not exist" beside one for the CPU).
 """
 
 from __future__ import annotations

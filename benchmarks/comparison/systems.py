@@ -101,12 +101,12 @@ class Plan:
         yield Planned(SYNTHETIC, digits, self._synthetic)
         yield Planned(PROBE, digits, lambda: features.fit(setting))
         for model in self.clip:
-            name = f"CLIP {Path(model).name}"
+            name = f"CLIP {model}"
             yield Planned(name, [*digits, *shapes], lambda model=model: contrastive.of_transformers(model))
         for model in self.open_clip:
             known_as, _, weights = model.partition(":")
             yield Planned(
-                f"OpenCLIP {known_as}",
+                f"OpenCLIP {model}",
                 [*digits, *shapes],
                 lambda a=known_as, b=weights: contrastive.of_open_clip(a, b or None),
             )
