@@ -317,6 +317,22 @@ def test_some_run_some_wait_and_more_are_told_that_it_is_busy(gate):
         assert classify(port, b"x")[-1]["event"] == "result"  # seats are free again
 
 
+def test_users_at_once_have_their_own_answers(port):
+    chosen, told = (8, 3, 26, 34), {}
+    expected = {i: diffcls.classify(PICTURES[i]) for i in chosen}
+    users = [
+        threading.Thread(target=lambda i=i: told.update({i: classify(port, png(PICTURES[i]), name=f"{i}.png")}))
+        for i in chosen
+    ]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    for i in chosen:
+        (result,) = of_kind(told[i], "result")
+        assert result["losses"] == expected[i].losses.tolist() and f'"{i}.png"' in result["code"]
+
+
 def test_refused_pictures_keep_no_seat(gate):
     gate.open.set()
     with running(Jobs(n_running=1, n_waiting=0)) as port:
@@ -444,6 +460,17 @@ def test_a_port_in_use_is_one_sentence():
 def test_an_impossible_port(port):
     with pytest.raises(diffcls.InputError, match=f"port {port} can not be had"):
         web.listen(port)
+
+
+@pytest.mark.parametrize(("wanted", "screen", "opened"), [(True, ":0", 1), (True, "", 0), (False, ":0", 0)])
+def test_the_page_is_opened_where_it_can_be_seen(monkeypatch, wanted, screen, opened):
+    addresses, lines = [], []
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(web.webbrowser, "open", addresses.append)
+    monkeypatch.setattr(web.Server, "run", lambda self, sockets: None)
+    web.serve(0, browser=wanted, say=lines.append)
+    assert len(addresses) == opened and all(address in lines[0] for address in addresses)
 
 
 def test_options_that_need_the_page(capsys):
