@@ -84,7 +84,7 @@ def classification(models: Models, question: Question, data: bytes, job: Job) ->
         yield {"event": "loading", "model": question.model}
     classifier = Classifier(models.get(question.model), question.prompts, progress=job.check)
     if len(classifier.classes) < 2:
-        raise InputError(f"the prompts are all of {classifier.classes[0]!r}, must be of two classes or more")
+        raise InputError(f"{question.model!r} has one class alone: there is nothing to race")
     seen = x_start_picture(classifier.encode(picture).x_start)
     yield {
         "event": "start",

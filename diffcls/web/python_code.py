@@ -35,7 +35,7 @@ def _call(before: str, items: list[str], after: str) -> str:
     line = ", ".join(items)
     return (
         f"{before}{line}{after}"
-        if len(line) <= 60
+        if len(line) <= 50
         else before + "".join(f"\n    {item}," for item in items) + f"\n{after}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
+from types import FrameType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -212,6 +214,14 @@ def listen(port: int) -> socket.socket:
     return sock
 
 
+class Ending(Server):
+    """A server that says nothing of the requests that its own end cuts off."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
+
+
 def serve(port: int = PORT, *, browser: bool = True, say: Callable[[str], None] = print) -> None:
     """Serves the page until Ctrl-C.
 
@@ -240,7 +250,7 @@ def serve(port: int = PORT, *, browser: bool = True, say: Callable[[str], None] 
         webbrowser.open(address)
     with warnings.catch_warnings(), suppress(KeyboardInterrupt):
         warnings.simplefilter("ignore", OutOfWorldWarning)  # the page says it
-        Server(config).run(sockets=[sock])
+        Ending(config).run(sockets=[sock])
     jobs.close()
     say("diffcls: ended")
 

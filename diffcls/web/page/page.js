@@ -94,7 +94,7 @@ async function ask() {
     if (texts) query.set("prompts", JSON.stringify(texts));
     say("Sending the picture …");
     const response = await fetch(`classify?${query}`, { method: "POST", body: asked.blob, signal: control.signal });
-    if (!response.ok) throw new Error((await response.json()).error);
+    if (!response.ok) throw new Error(await reason(response));
     keep(asked);
     await follow(lines(response.body), control.signal);
   } catch (error) {
@@ -103,6 +103,12 @@ async function ask() {
     else complain(error instanceof TypeError ? "The server does not answer: is diffcls demo --web still running?" : error.message);
   }
   if (running === control) finish();
+}
+
+/** Of a refusal; what the library below ours refuses has no sentence. */
+async function reason(response) {
+  const text = await response.text();
+  return text.startsWith("{") ? JSON.parse(text).error : `The server refuses: ${text || response.statusText}.`;
 }
 
 function check(asked) {
@@ -140,6 +146,7 @@ async function follow(events, signal) {
       seen = told.seen;
       byId("waiting").classList.add("hidden"); // to the eye: its sentences are still read aloud
       race.begin(told);
+      lookAtAnswer();
     }
     if (told.event === "round") {
       seconds = told.seconds;
@@ -161,7 +168,13 @@ function begin() {
   byId("stop").disabled = false;
   byId("answer").ariaBusy = "true";
   byId("copied").textContent = "";
-  if (byId("answer").getBoundingClientRect().top > innerHeight) byId("answer").scrollIntoView(); // on a narrow screen it is below
+  lookAtAnswer();
+}
+
+/** On a narrow screen it is below what was asked, and only once it has its rows can the page scroll to it. */
+function lookAtAnswer() {
+  const { top } = byId("answer").getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) byId("answer").scrollIntoView();
 }
 
 function finish() {
