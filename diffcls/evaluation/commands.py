@@ -125,8 +125,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _shard(text: str) -> tuple[int, int]:
     index, slash, n = text.partition("/")
-    if not (slash and index.isdigit() and n.isdigit()):
-        raise InputError(f"shard is {text!r}, must be I/N, such as 0/4")
+    if not (slash and index.isdecimal() and n.isdecimal() and int(index) < int(n)):
+        raise InputError(f"shard is {text!r}, must be I/N with I from 0 to N - 1, such as 0/4")
     return int(index), int(n)
 
 
