@@ -1,16 +1,22 @@
 # make demo   a virtual environment, the package, 48 bundled pictures classified, demo.png
 # make test   everything that is checked: C, Python, types, style; installs what it needs
+# make dev    a virtual environment with the package in place, and what most tests and benchmarks need: for changing it
 # make docs   build/docs/html/index.html, examples run; a warning or a broken link inside is an error
+# make links  links of the documentation to elsewhere are asked; needs the network
 # make wheel  dist: an sdist and a manylinux wheel, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 
-.PHONY: demo test docs wheel check-c check-cuda check-compilers mutants sanitize bench format lint clean
+.PHONY: demo dev test docs links wheel check-c check-cuda check-compilers mutants sanitize bench format lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
+
+# the package is read from here; the core is compiled again by the same command, its objects are kept
+dev: $(VENV)/dev
+	$(PYTHON) setup.py -q build_ext --inplace
 
 test: $(VENV)/tested check-c check-cuda check-compilers lint docs
 	cd tests && ../$(PYTHON) -m pytest -q
@@ -21,6 +27,10 @@ check-c:
 docs: $(VENV)/tested
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs build/docs/html
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b doctest docs build/docs/doctest
+
+# links inside are held by the tests and by `make docs`
+links: $(VENV)/tested
+	$(VENV)/bin/sphinx-build -q -b linkcheck docs build/docs/links
 
 PYTHONS := $(PYTHON)
 
@@ -86,6 +96,12 @@ $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	touch $@
 
 # torch is named by a version that exists as a CPU build; a plain "torch" pulls gigabytes of CUDA
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml
+	$(PIP) torch==2.13.0
+	$(PIP) --group dev
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
 $(VENV)/tested: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) torch==2.13.0
 	DIFFCLS_WERROR=1 $(PIP) '.[test,docs]'
