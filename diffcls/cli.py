@@ -144,9 +144,11 @@ def _parser() -> argparse.ArgumentParser:
         "completion",
         help="print a script that completes commands in a shell",
         description="Print a script that completes commands and options in a shell (needs the extra completion).",
-        epilog="bash: diffcls completion bash > ~/.local/share/bash-completion/completions/diffcls. zsh: into a folder of $fpath, as _diffcls.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a command that is broken at a hyphen can not be copied
+        epilog="bash:  diffcls completion bash > ~/.local/share/bash-completion/completions/diffcls\n"
+        "zsh:   into a folder of $fpath, as _diffcls",
     )
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="whose script")
     completion.set_defaults(run=_completion)
     for command in commands.choices.values():
         command.set_defaults(usage_error=command.error)

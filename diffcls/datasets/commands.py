@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"DATASET may be one of {', '.join(names())}, with --data the folder of its files as their authors give them out.",
     )
     group.add_argument("--data", metavar="DIR", help="folder of the files of a data set that is named")
-    group.add_argument("--split", help="(default: the paper's)")
+    group.add_argument("--split", help="of a data set that is named (default: the paper's)")
     group.add_argument(
         "--protocol",
         choices=["paper", "dit"],
