@@ -207,15 +207,22 @@ def test_every_path_in_the_pages_exists():
             assert (ROOT / path).exists(), f"{page.name} tells of {path}"
 
 
-def test_info_asks_for_what_the_extras_bring():
+def extras():
+    """{extra: what it asks for} of those that are for users."""
     tomllib = pytest.importorskip("tomllib")
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {name: lines for name, lines in listed.items() if name not in ("test", "bench", "docs")}
+
+
+def test_every_extra_is_told_and_tried():
+    from installed_wheel import PROBES
+
+    told = re.findall(r"^\| `(\w+)` \|", (DOCS / "install.md").read_text(), re.M)
+    assert sorted(told) == sorted(PROBES) == sorted(extras())
+
+
+def test_info_asks_for_what_the_extras_bring():
     from diffcls.info import PACKAGES
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    wanted = {
-        re.match(r"[\w-]+", line)[0]
-        for name, lines in extras.items()
-        for line in lines
-        if name not in ("test", "bench", "docs")
-    }
+    wanted = {re.match(r"[\w-]+", line)[0] for lines in extras().values() for line in lines}
     assert wanted <= set(PACKAGES)
