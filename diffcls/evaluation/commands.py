@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core_types import LOSSES
 from ..datasets.commands import add_options, settle
 from ..errors import InputError, OutOfWorldWarning
 
@@ -48,9 +49,7 @@ def add_commands(commands: Any) -> None:
         "--policy",
         help="race:risk=0.05, quick, fixed:100, staged:50,500/5,1, paper:NAME (default: the model's own, or race)",
     )
-    evaluate.add_argument(
-        "--loss", choices=["l2", "l1", "huber"], default="l2", help="of a prediction's error (default: %(default)s)"
-    )
+    evaluate.add_argument("--loss", choices=LOSSES, default="l2", help="of a prediction's error (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     evaluate.add_argument("--batch-size", type=int, metavar="N", help="rows that the denoiser is asked at once")
     evaluate.add_argument("--device", help="where the model computes, such as cuda:0")
