@@ -3,7 +3,7 @@
 # make dev    a virtual environment with the package in place, and what most tests and benchmarks need: for changing it
 # make docs   build/docs/html/index.html, examples run; a warning or a broken link inside is an error
 # make links  links of the documentation to elsewhere are asked; needs the network
-# make wheel  dist: an sdist and a manylinux wheel, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
+# make wheel  dist: an sdist and a manylinux wheel, built twice to the same bytes, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
@@ -36,7 +36,7 @@ PYTHONS := $(PYTHON)
 
 wheel: $(VENV)/bin/python
 	$(PIP) --group release
-	$(PYTHON) release/wheel.py --python $(PYTHONS)
+	$(PYTHON) release/wheel.py --twice --python $(PYTHONS)
 	for python in $(PYTHONS); do $(PYTHON) tests/installed_wheel.py dist --python $$python || exit 1; done
 
 # the CUDA sources, built by a host compiler and run by a device of host memory: see tests/cuda

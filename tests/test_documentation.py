@@ -207,6 +207,22 @@ def test_every_path_in_the_pages_exists():
             assert (ROOT / path).exists(), f"{page.name} tells of {path}"
 
 
+def test_fences_of_pages_run(gaussian, rng):
+    """What a page shows without an answer is no doctest; on stand-ins for the reader's own model and pictures it runs."""
+    images = gaussian.sample(rng.integers(0, 5, 60), rng)
+    things = [f"thing {k}" for k in range(5)]
+    model = gaussian.denoiser(class_names=[diffcls.protocol("cifar10").template.format(thing) for thing in things])
+    names = {"diffcls": diffcls, "model": model, "class_names": things, "images": list(images), "denoiser": model}
+    names["classifier"] = diffcls.Classifier(model, policy=diffcls.Race(pool=60))
+    run = []
+    for page in sorted(DOCS.glob("*.md")):
+        for fence in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+            if page.name != "ray.md":  # a cluster: tests/test_ray.py
+                exec(fence, dict(names))
+                run.append(page.name)
+    assert {"denoisers.md", "policies.md", "published-defects.md"} <= set(run)
+
+
 def extras():
     """{extra: what it asks for} of those that are for users."""
     tomllib = pytest.importorskip("tomllib")
