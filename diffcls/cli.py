@@ -165,6 +165,7 @@ def _classify(options: argparse.Namespace) -> None:
     from .classifier import Classifier
     from .models.registry import load
     from .policies import Fixed, Race
+    from .results import Results
 
     if not options.images:  # a list of classes takes all words that follow
         options.usage_error("no IMAGE was given; pictures come before --prompts")
@@ -177,7 +178,8 @@ def _classify(options: argparse.Namespace) -> None:
     classifier = Classifier(model, options.prompts, policy=policy, seed=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfWorldWarning)  # printed below, with the picture's name
-        results = list(classifier(options.images))  # not one by one: long work shows a bar
+        results = classifier(options.images)  # not one by one: long work shows a bar
+    assert isinstance(results, Results)
     if options.json:
         print(
             json.dumps(
