@@ -14,7 +14,7 @@ STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
 
-# the package is read from here; the core is compiled again by the same command, its objects are kept
+# the package is read from here, where the others install a copy; the core is compiled again by the same command
 dev: $(VENV)/dev
 	$(PYTHON) setup.py -q build_ext --inplace
 
@@ -93,19 +93,19 @@ SOURCES := $(shell find csrc diffcls -name '*.[ch]' -o -name '*.py' -o -name '*.
 
 $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) '.[plot,progress]'
-	touch $@
+	touch $@ && rm -f $(VENV)/dev
 
 # torch is named by a version that exists as a CPU build; a plain "torch" pulls gigabytes of CUDA
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml
 	$(PIP) torch==2.13.0
 	$(PIP) --group dev
 	$(PIP) --no-build-isolation --no-deps --editable .
-	touch $@
+	touch $@ && rm -f $(VENV)/installed $(VENV)/tested
 
 $(VENV)/tested: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) torch==2.13.0
 	DIFFCLS_WERROR=1 $(PIP) '.[test,docs]'
-	touch $@ $(VENV)/installed
+	touch $@ $(VENV)/installed && rm -f $(VENV)/dev
 
 clean:
 	rm -rf build dist $(VENV) *.egg-info diffcls/*.so demo.png

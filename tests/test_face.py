@@ -269,7 +269,7 @@ def test_usage(capsys):
         assert caught.value.code == 2
         told = capsys.readouterr().err
         assert arguments or "diffcls demo" in told  # alone: what there is, and where to begin
-        meant = f" {arguments[0]}" if len(arguments) > 1 else ""
+        meant = f" {arguments[0]}" if arguments not in ([], ["paint"]) else ""
         assert f"usage: diffcls{meant} [-h]" in told
     with pytest.raises(SystemExit) as caught:
         cli.main(["classify", "--help"])
