@@ -1,16 +1,22 @@
 # make demo   a virtual environment, the package, 48 bundled pictures classified, demo.png
 # make test   everything that is checked: C, Python, types, style; installs what it needs
+# make dev    a virtual environment with the package in place, and what most tests and benchmarks need: for changing it
 # make docs   build/docs/html/index.html, examples run; a warning or a broken link inside is an error
-# make wheel  dist: an sdist and a manylinux wheel, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
+# make links  links of the documentation to elsewhere are asked; needs the network
+# make wheel  dist: an sdist and a manylinux wheel, built twice to the same bytes, checked and tried in a bare environment; PYTHONS="python3.12 python3.13": these
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 
-.PHONY: demo test docs wheel check-c check-cuda check-compilers mutants gpu sanitize bench format lint clean
+.PHONY: demo dev test docs links wheel check-c check-cuda check-compilers mutants gpu sanitize bench format lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
+
+# the package is read from here, where the others install a copy; the core is compiled again by the same command
+dev: $(VENV)/dev
+	$(PYTHON) setup.py -q build_ext --inplace
 
 test: $(VENV)/tested check-c check-cuda check-compilers lint docs
 	cd tests && ../$(PYTHON) -m pytest -q
@@ -22,11 +28,15 @@ docs: $(VENV)/tested
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs build/docs/html
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b doctest docs build/docs/doctest
 
+# links inside are held by the tests and by `make docs`
+links: $(VENV)/tested
+	$(VENV)/bin/sphinx-build -q -b linkcheck docs build/docs/links
+
 PYTHONS := $(PYTHON)
 
 wheel: $(VENV)/bin/python
 	$(PIP) --group release
-	$(PYTHON) release/wheel.py --python $(PYTHONS)
+	$(PYTHON) release/wheel.py --twice --python $(PYTHONS)
 	for python in $(PYTHONS); do $(PYTHON) tests/installed_wheel.py dist --python $$python || exit 1; done
 
 # the CUDA sources, built by a host compiler and run by a device of host memory: see tests/cuda
@@ -90,13 +100,19 @@ SOURCES := $(shell find csrc diffcls -name '*.[ch]' -o -name '*.py' -o -name '*.
 
 $(VENV)/installed: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) '.[plot,progress]'
-	touch $@
+	touch $@ && rm -f $(VENV)/dev
 
 # torch is named by a version that exists as a CPU build; a plain "torch" pulls gigabytes of CUDA
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml
+	$(PIP) torch==2.13.0
+	$(PIP) --group dev
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@ && rm -f $(VENV)/installed $(VENV)/tested
+
 $(VENV)/tested: $(VENV)/bin/python setup.py pyproject.toml $(SOURCES)
 	$(PIP) torch==2.13.0
 	DIFFCLS_WERROR=1 $(PIP) '.[test,docs]'
-	touch $@ $(VENV)/installed
+	touch $@ $(VENV)/installed && rm -f $(VENV)/dev
 
 clean:
 	rm -rf build dist $(VENV) *.egg-info diffcls/*.so demo.png

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,15 +22,38 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; prints to stdout, mistakes in one line to stderr."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
-        return int(options.run(options) or 0)
+        code = int(options.run(options) or 0)
+        sys.stdout.flush()  # a reader that left is told of here, not when the interpreter ends
+        return code
+    except BrokenPipeError:  # `| head` has what it wanted: as every other command, silent
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (DiffclsError, OSError) as error:
-        print(f"diffcls: {error}", file=sys.stderr)
+        print(f"diffcls: {_told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("diffcls: interrupted", file=sys.stderr)
         return 130
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Without a command: the help; a word too many: the usage of its command."""
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.exit(2, parser.format_help())
+    if unknown:
+        options.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def _told(error: Exception) -> str:
+    """As every other command says it: the file, then what is wrong with it."""
+    if isinstance(error, DiffclsError) or not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{error.filename}: {(error.strerror or 'can not be used').lower()}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="First: diffcls demo. Then: diffcls classify boot.png --prompts 'ankle boot' sandal. Each command has its own --help.",
     )
     parser.add_argument("--version", action="version", version=f"diffcls {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
 
     classify = commands.add_parser(
         "classify",
@@ -61,13 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         default="digits-and-clothes",
     )
     classify.add_argument("--risk", type=float, help="level of the race's test (default: 0.02, if the model has none)")
-    classify.add_argument("--full", type=int, metavar="N", help="no race: every class at N trials")
+    classify.add_argument("--full", type=_at_least_one, metavar="N", help="no race: every class at N trials")
     classify.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     classify.add_argument(
         "--top", type=_at_least_one, default=3, metavar="K", help="classes to print (default: %(default)s)"
     )
     classify.add_argument("--json", action="store_true", help="print everything as json")
-    classify.set_defaults(run=_classify, usage_error=classify.error)
+    classify.set_defaults(run=_classify)
 
     add_commands(commands)
 
@@ -126,10 +150,14 @@ def _parser() -> argparse.ArgumentParser:
         "completion",
         help="print a script that completes commands in a shell",
         description="Print a script that completes commands and options in a shell (needs the extra completion).",
-        epilog="bash: diffcls completion bash > ~/.local/share/bash-completion/completions/diffcls. zsh: into a folder of $fpath, as _diffcls.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a command that is broken at a hyphen can not be copied
+        epilog="bash:  diffcls completion bash > ~/.local/share/bash-completion/completions/diffcls\n"
+        "zsh:   into a folder of $fpath, as _diffcls",
     )
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="whose script")
     completion.set_defaults(run=_completion)
+    for command in commands.choices.values():
+        command.set_defaults(usage_error=command.error)
     return parser
 
 
@@ -143,6 +171,7 @@ def _classify(options: argparse.Namespace) -> None:
     from .classifier import Classifier
     from .models.registry import load
     from .policies import Fixed, Race
+    from .results import Results
 
     if not options.images:  # a list of classes takes all words that follow
         options.usage_error("no IMAGE was given; pictures come before --prompts")
@@ -155,7 +184,8 @@ def _classify(options: argparse.Namespace) -> None:
     classifier = Classifier(model, options.prompts, policy=policy, seed=options.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutOfWorldWarning)  # printed below, with the picture's name
-        results = list(classifier.stream(options.images))
+        results = classifier(options.images)  # not one by one: long work shows a bar
+    assert isinstance(results, Results)
     if options.json:
         print(
             json.dumps(

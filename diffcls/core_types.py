@@ -7,6 +7,9 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+LOSSES = ("l2", "l1", "huber")
+"""Names of rho, in the order of `dc_loss` (csrc/formulas/diffusion.h)."""
+
 Backend = Any
 """A `_core.Cpu`, or a capsule of `_cuda.open`: a device and a stream of it."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .classifier import Classifier
-from .errors import MissingExtraError, OutOfWorldWarning
+from .errors import InputError, MissingExtraError, OutOfWorldWarning
 from .models import demo_pictures
 from .results import Results
 
@@ -21,7 +21,14 @@ def run(out: Path | None, *, progress: bool | None = True) -> dict[str, Any]:
     -------
     dict
         Figures of the last line: right, pictures, evaluations, full, seconds.
+
+    Raises
+    ------
+    ValueError
+        `out` is a folder, or in none.
     """
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise InputError(f"out is {out}, must be a file in a folder that is there")
     pictures, labels = demo_pictures.load()
     classifier = Classifier(progress=progress)
     began = time.perf_counter()

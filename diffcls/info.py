@@ -16,6 +16,9 @@ PACKAGES = (
 )  # fmt: skip
 """What the extras bring, and what else a denoiser or a data set may be of."""
 
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Of the environment, beside our own: what a denoiser of another library heeds."""
+
 
 def collect() -> dict[str, Any]:
     """Facts by name, ready for json.  Nothing heavy is imported: versions are those of the installed packages' records.
@@ -24,7 +27,7 @@ def collect() -> dict[str, Any]:
     -------
     dict
         Versions, the interpreter and its build, the machine, what of it is used, CUDA or why not, the embedded models by
-        the SHA-256 of their weights, ``DIFFCLS_*`` variables, and "extras": package to version, None where it is missing.
+        the SHA-256 of their weights, ``DIFFCLS_*`` and `VARIABLES`, and "extras": package to version, None where it is missing.
 
     Raises
     ------
@@ -53,7 +56,11 @@ def collect() -> dict[str, Any]:
         "blas": "none: diffcls has its own product",
         "cuda": cuda.why_not() or "available",
         "models": digests(),
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("DIFFCLS_")},
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith("DIFFCLS_") or name in VARIABLES
+        },
         "extras": {name: _version(name) for name in PACKAGES},
     }
 

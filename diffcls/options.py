@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import floats, shown
+from .core_types import LOSSES
 from .denoiser import Denoiser
 from .errors import DeviceError, DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
@@ -81,7 +82,7 @@ def check_policy(policy: Any, own: Policy | None = None) -> Policy:
 
 
 def check_loss(loss: Any) -> str:
-    if not isinstance(loss, str) or loss not in ("l2", "l1", "huber"):
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise InputError(f"loss is {shown(loss)}, must be 'l2', 'l1' or 'huber'")
     return str(loss)
 

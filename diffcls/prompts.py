@@ -113,7 +113,9 @@ def _by_class(denoiser: Denoiser, prompts: Any) -> dict[str, list[Any]]:
     """Label to its prompts."""
     if prompts is None and denoiser.encode_prompts:
         if not denoiser.class_names:
-            raise InputError(f"prompts is None: {denoiser.name!r} takes any text, so it must be told the classes")
+            raise InputError(
+                f"prompts is None: {denoiser.name!r} takes any text, so it must be told the classes: give prompts"
+            )
         prompts = denoiser.class_names
     if prompts is None:
         named = {name: [index] for index, name in enumerate(denoiser.class_names)}

@@ -350,7 +350,7 @@ def test_command_line_without_data(tmp_path, capsys):
     assert cli.main(["evaluate", "pets", "--out", str(tmp_path)]) == 1
     assert "pets needs --data DIR" in capsys.readouterr().err
     assert cli.main(["evaluate", "some/folder", "--protocol", "paper", "--out", str(tmp_path)]) == 1
-    assert "--protocol is of a data set that is named" in capsys.readouterr().err
+    assert "--protocol goes with a named data set" in capsys.readouterr().err
 
 
 # ---- Winoground ---------------------------------------------------------------------------------------------------------

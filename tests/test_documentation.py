@@ -207,15 +207,38 @@ def test_every_path_in_the_pages_exists():
             assert (ROOT / path).exists(), f"{page.name} tells of {path}"
 
 
-def test_info_asks_for_what_the_extras_bring():
+def test_fences_of_pages_run(gaussian, rng):
+    """What a page shows without an answer is no doctest; on stand-ins for the reader's own model and pictures it runs."""
+    images = gaussian.sample(rng.integers(0, 5, 60), rng)
+    things = [f"thing {k}" for k in range(5)]
+    model = gaussian.denoiser(class_names=[diffcls.protocol("cifar10").template.format(thing) for thing in things])
+    names = {"diffcls": diffcls, "model": model, "class_names": things, "images": list(images), "denoiser": model}
+    names["classifier"] = diffcls.Classifier(model, policy=diffcls.Race(pool=60))
+    run = []
+    for page in sorted(DOCS.glob("*.md")):
+        for fence in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S):
+            if page.name != "ray.md":  # a cluster: tests/test_ray.py
+                exec(fence, dict(names))
+                run.append(page.name)
+    assert {"denoisers.md", "policies.md", "published-defects.md"} <= set(run)
+
+
+def extras():
+    """{extra: what it asks for} of those that are for users."""
     tomllib = pytest.importorskip("tomllib")
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {name: lines for name, lines in listed.items() if name not in ("test", "bench", "docs")}
+
+
+def test_every_extra_is_told_and_tried():
+    from installed_wheel import PROBES
+
+    told = re.findall(r"^\| `(\w+)` \|", (DOCS / "install.md").read_text(), re.M)
+    assert sorted(told) == sorted(PROBES) == sorted(extras())
+
+
+def test_info_asks_for_what_the_extras_bring():
     from diffcls.info import PACKAGES
 
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    wanted = {
-        re.match(r"[\w-]+", line)[0]
-        for name, lines in extras.items()
-        for line in lines
-        if name not in ("test", "bench", "docs")
-    }
+    wanted = {re.match(r"[\w-]+", line)[0] for lines in extras().values() for line in lines}
     assert wanted <= set(PACKAGES)

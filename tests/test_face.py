@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -241,6 +242,10 @@ def test_classify_command(picture_file, capsys):
         (["classify", "FILE", "--prompts", "cat"], "'cat' is not a class"),
         (["classify", "FILE", "--model", "none"], "there is no model 'none'"),
         (["classify", "FILE", "--risk", "2"], "risk is 2.0"),
+        (["replay", "missing.arrow"], "missing.arrow: no such file or directory"),
+        (["demo", "--out", "."], "must be a file in a folder that is there"),
+        (["demo", "--out", "missing/sheet.png"], "must be a file in a folder that is there"),
+        (["evaluate", "FILE", "--out", "out", "--shard", "2/2"], "must be I/N with I from 0 to N - 1"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, picture_file, capsys):
@@ -256,13 +261,28 @@ def test_usage(capsys):
         ["classify"],
         ["classify", "a.png", "--top", "x"],
         ["classify", "a.png", "--top", "0"],
+        ["classify", "a.png", "--full", "0"],
+        ["models", "--jsn"],
     ):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2
+        told = capsys.readouterr().err
+        assert arguments or "diffcls demo" in told  # alone: what there is, and where to begin
+        meant = f" {arguments[0]}" if arguments not in ([], ["paint"]) else ""
+        assert f"usage: diffcls{meant} [-h]" in told
     with pytest.raises(SystemExit) as caught:
         cli.main(["classify", "--help"])
     assert caught.value.code == 0 and "--prompts" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_mistake():
+    """`| head -1`: as other commands, neither a sentence nor a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "diffcls", "models"], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr
 
 
 def test_info_loads_no_model():

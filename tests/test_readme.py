@@ -28,6 +28,18 @@ def test_toys(block):
     assert done.stdout.split("\n")[:-1] == expected != []
 
 
+def test_first_block_runs(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    pictures, labels = demo_pictures.load()
+    monkeypatch.chdir(tmp_path)
+    boot = list(labels).index(diffcls.load().class_names.index("ankle boot"))
+    image.fromarray(pictures[boot]).save("boot.png")
+    names = {}
+    exec(BLOCKS[0], names)
+    (answer,) = re.findall(r"result.label  # '([^']+)'", BLOCKS[0])
+    assert names["result"].label == answer and names["result"].n_evals > 0
+
+
 def test_policies_block_runs():
     (block,) = [block for block in BLOCKS if "diffcls.policies.paper" in block]
     exec("import diffcls\n" + block, {})

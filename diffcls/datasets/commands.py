@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"DATASET may be one of {', '.join(names())}, with --data the folder of its files as their authors give them out.",
     )
     group.add_argument("--data", metavar="DIR", help="folder of the files of a data set that is named")
-    group.add_argument("--split", help="(default: the paper's)")
+    group.add_argument("--split", help="of a data set that is named (default: the paper's)")
     group.add_argument(
         "--protocol",
         choices=["paper", "dit"],
@@ -38,9 +38,7 @@ def settle(options: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     if options.data is None:
         for name in ("split", "protocol", "per_class", "partial"):
             if getattr(options, name):
-                raise InputError(
-                    f"--{name.replace('_', '-')} is of a data set that is named: --data DIR says where it is"
-                )
+                raise InputError(f"--{name.replace('_', '-')} goes with a named data set and --data DIR, where it is")
         if options.dataset in names():
             raise InputError(f"{options.dataset} needs --data DIR, the folder of its files")
         return options.dataset, options.prompts, {}

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core_types import LOSSES
 from ..datasets.commands import add_options, settle
 from ..errors import InputError, OutOfWorldWarning
 
@@ -25,6 +26,11 @@ def add_commands(commands: Any) -> None:
             "Classify a data set into the folder OUT.  Killed at any moment, the same command goes on; with --shard several "
             "processes share the work, in one folder.  Prints the report as markdown."
         ),
+        epilog=(
+            "FOLDER with a folder of pictures for each class: diffcls evaluate FOLDER --out OUT. Where these folders' names are "
+            "not the model's classes, --prompts with these names asks for them. The paper's row: "
+            "diffcls evaluate pets --data DIR --model FOLDER --protocol paper --out OUT. Later: diffcls report OUT."
+        ),
     )
     evaluate.add_argument(
         "dataset",
@@ -32,7 +38,9 @@ def add_commands(commands: Any) -> None:
         help="image folder, Parquet, WebDataset tar (files or folders of them), .npz, or a name with --data",
     )
     evaluate.add_argument("--out", required=True, type=Path, help="folder of results")
-    evaluate.add_argument("--model", help="model's name (default: the embedded model)")
+    evaluate.add_argument(
+        "--model", help="embedded model, folder in diffusers' layout or hub id (default: digits-and-clothes)"
+    )
     evaluate.add_argument(
         "--prompts", nargs="+", metavar="CLASS", help="classes to choose from (default: all of the model's)"
     )
@@ -41,11 +49,11 @@ def add_commands(commands: Any) -> None:
         "--policy",
         help="race:risk=0.05, quick, fixed:100, staged:50,500/5,1, paper:NAME (default: the model's own, or race)",
     )
-    evaluate.add_argument("--loss", choices=["l2", "l1", "huber"], default="l2", help="(default: %(default)s)")
+    evaluate.add_argument("--loss", choices=LOSSES, default="l2", help="of a prediction's error (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     evaluate.add_argument("--batch-size", type=int, metavar="N", help="rows that the denoiser is asked at once")
-    evaluate.add_argument("--device", help="where the model computes")
-    evaluate.add_argument("--dtype", help="in what the model computes")
+    evaluate.add_argument("--device", help="where the model computes, such as cuda:0")
+    evaluate.add_argument("--dtype", help="in what the model computes, such as float16")
     evaluate.add_argument(
         "--labels", choices=["own", "index", "none"], default="own",
         help="the data set's labels as they are, as positions in the classes, or not at all (default: %(default)s)",
@@ -125,8 +133,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _shard(text: str) -> tuple[int, int]:
     index, slash, n = text.partition("/")
-    if not (slash and index.isdigit() and n.isdigit()):
-        raise InputError(f"shard is {text!r}, must be I/N, such as 0/4")
+    if not (slash and index.isdecimal() and n.isdecimal() and int(index) < int(n)):
+        raise InputError(f"shard is {text!r}, must be I/N with I from 0 to N - 1, such as 0/4")
     return int(index), int(n)
 
 

@@ -56,7 +56,7 @@ class Labelling:
             raise UnknownClassError(
                 f"the data set has {len(unknown)} classes that are none of the classifier's: {', '.join(unknown[:8])}"
                 f"{', ...' if len(unknown) > 8 else ''}; it has {', '.join(self.classes[:8])}"
-                f"{', ...' if len(self.classes) > 8 else ''}.  labels= a mapping of the data set's labels to classes, or 'index'"
+                f"{', ...' if len(self.classes) > 8 else ''}; give these names as prompts, or labels as 'index' or as a mapping of the data set's to classes"
             )
 
     def of(self, raw: Any, position: int) -> int | None:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..core_types import LOSSES
 from ..errors import DeviceError, DTypeError, InputError, ShapeError
 
 __all__ = ["add_noise", "eps_error"]
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-LOSSES = ("l2", "l1", "huber")
 
 LIBRARY = torch.library.Library("diffcls", "DEF")
 """Registrations last as long as this object."""
