@@ -33,8 +33,8 @@ Each family is built as a tiny pipeline of the real classes with random weights 
   the next noise level;
 - **latents**: our normalisation undoes what the pipeline does before it decodes;
 - **loop**: in a run of `classify` the door sees alpha x_start + sigma eps of every trial;
-- **mistakes**: scaling or shift left out, wrong time scale or sign, mask ignored, eps for v and their like are planted
-  into each adapter, and each is caught.
+- **mistakes**: scaling left out, shift left out, a wrong time scale, a mask ignored, another target (eps for v) are planted into
+  every family that can have them, and others of its own (sign, order, packing, pooled vectors) into each; each is caught.
 
 The families of `tests/pipelines.py` were also held against diffusers 0.30.3 with transformers 4.44.2 and diffusers 0.35.2
 with transformers 4.57.1, by the same tests; those of `tests/pipelines_llm.py` need transformers 5.
