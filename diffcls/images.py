@@ -189,7 +189,7 @@ def decode(source: Path | IO[bytes], name: str) -> Any:
         ) from None
     except pillow.UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that Pillow reads (its format is not known)") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} is not a picture that Pillow reads ({why})") from None
 
