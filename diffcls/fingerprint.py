@@ -6,9 +6,13 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dis import get_instructions
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,8 +61,9 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
     of what computes; `further` parts are the caller's.
 
-    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the digest of that; so is
-    the model behind a shortlist's scorer, and a scorer that is a mere function by its name.
+    A model without a digest of its own is known by its name and a digest of the weights that are seen in it: those of a
+    `state_dict`, as PyTorch's have, and arrays that its function closes over, is bound to, or finds in its module.  So is
+    a shortlist's scorer.  The text of a function is not looked at.
     """
     denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
@@ -99,9 +104,44 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:100]}... {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _weights_of(predict: Any) -> str | None:
-    """Of the tensors of a `state_dict`."""
-    return digest_of_tensors(predict.state_dict())[:16] if hasattr(predict, "state_dict") else None
+def _weights_of(thing: Any, depth: int = 4) -> str | None:
+    """Digest of the weights that a model can be seen to have: of a `state_dict`, of arrays, or of those in what a function,
+    a method, a partial or an object holds; None where none are seen.
+    """
+    if hasattr(thing, "state_dict") and not isinstance(thing, type):
+        return digest_of_tensors(thing.state_dict())[:16]
+    if hasattr(thing, "detach"):
+        return digest_of_tensors({"": thing})[:16]
+    if isinstance(thing, np.ndarray) or (hasattr(thing, "__dlpack__") and hasattr(thing, "__array__")):
+        array = thing.get() if hasattr(thing, "get") else np.asarray(thing)  # CuPy's wants to be asked
+        return None if array.dtype.hasobject else digest(array)
+    seen = [_weights_of(part, depth - 1) for part in _parts(thing)] if depth else []
+    found = [one for one in seen if one is not None]
+    return None if not found else digest(np.array(found)) if found[1:] else found[0]
+
+
+def _parts(thing: Any) -> list[Any]:
+    """What may hold weights, in an order that is the same everywhere."""
+    if isinstance(thing, partial):
+        return [thing.func, *thing.args, *thing.keywords.values()]
+    if isinstance(thing, MethodType):
+        return [thing.__self__, thing.__func__]
+    if isinstance(thing, FunctionType):
+        names = {step.argval for step in get_instructions(thing) if step.opname == "LOAD_GLOBAL"}
+        return [*_closed_over(thing), *(thing.__globals__.get(name) for name in sorted(names))]
+    if isinstance(thing, Mapping):
+        return list(thing.values())
+    if isinstance(thing, (list, tuple)):
+        return list(thing)
+    if isinstance(thing, (type, ModuleType)):
+        return []
+    return [value for _, value in sorted(getattr(thing, "__dict__", {}).items())]
+
+
+def _closed_over(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # nothing was put into it yet
+            yield cell.cell_contents
 
 
 def digest_of_tensors(tensors: Mapping[str, Any]) -> str:
