@@ -74,7 +74,9 @@ def test_pytorchs_tensors_as_labels(told, tmp_path):
 def test_array_and_list(told, tmp_path):
     x, numbers, expected = told
     assert same((x, [NAMES[number] for number in numbers]), expected, tmp_path / "names")
-    assert same([[image, NAMES[number]] for image, number in zip(x, numbers, strict=True)], expected, tmp_path / "lists")
+    assert same(
+        [[image, NAMES[number]] for image, number in zip(x, numbers, strict=True)], expected, tmp_path / "lists"
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 20), (3, 28, 20)])

@@ -34,7 +34,8 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     Raises
     ------
     ValueError
-        `out` holds no results, shards are not done, or were made from data sets of different sizes, or are damaged.
+        `out` holds no results, shards are not done, were made by different runs or from data sets of different sizes, or
+        are damaged.
     OSError
         `out` can not be written.
     ImportError
@@ -66,14 +67,16 @@ def shard_tables(out: Path, run: Run, index: int) -> Iterator[Any]:
     Raises
     ------
     ValueError
-        One is damaged.
+        One is damaged, or another run's.
     """
-    pa = row_files.pyarrow()
+    pa, kinds = row_files.pyarrow(), row_files.schema(run.classes, run.fingerprint)
     for path in sorted(shard_folder(out, index, run.n_shards).glob("part-*.parquet")):
         content = path.read_bytes()
         if not path.name.endswith(f"-{checksum(content)}.parquet"):
             raise InputError(f"{path} is damaged; evaluate shard {index} again, which makes it anew")
-        yield _named_alike(pa.parquet.read_table(pa.BufferReader(content)), run)
+        table = pa.parquet.read_table(pa.BufferReader(content))
+        row_files.check_own(table.schema, kinds, str(path))
+        yield _named_alike(table, run)
 
 
 def _size(out: Path, run: Run, index: int) -> int | None:
