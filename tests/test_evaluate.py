@@ -176,6 +176,12 @@ def test_merged_shards_are_the_single_run(tmp_path, n, shards):
     assert results(tmp_path / "many") == results(tmp_path / "one")
 
 
+def test_the_table_does_not_depend_on_the_size_of_parts(tmp_path):
+    for size in (None, 3, 64):
+        diffcls.evaluate(classifier(), data(50), out=tmp_path / str(size), part_size=size)
+    assert results(tmp_path / "3") == results(tmp_path / "64") == results(tmp_path / "None")
+
+
 def test_a_shard_of_another_run_is_not_merged(tmp_path):
     for name, seed in (("a", 0), ("b", 1)):
         for i in range(2):

@@ -1,4 +1,4 @@
-"""From the shards' parts to one table: rows by position, the same bytes however they were made."""
+"""From the shards' parts to one table: rows by position, the same bytes however they were made and cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..durable import replacing
 from ..errors import FingerprintMismatchError, InputError
 from ..stored import read_json
 from . import rows as row_files
-from .store import FORMAT, Run, checksum, load_run, shard_folder, told
+from .store import FORMAT, Run, checksum, load_run, part_size_of, shard_folder, told
 
 RESULTS = "results.parquet"
 
@@ -57,7 +57,7 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     with told(out), replacing(out / RESULTS) as path:
         with pa.parquet.ParquetWriter(path, kinds, **row_files.OPTIONS) as writer:
             for table in _in_order(out, run, told_sizes[0]):
-                writer.write_table(table, row_group_size=run.part_size)
+                writer.write_table(table, row_group_size=len(table))
     return True
 
 
@@ -86,12 +86,15 @@ def _size(out: Path, run: Run, index: int) -> int | None:
 
 
 def _in_order(out: Path, run: Run, n_images: int) -> Iterator[Any]:
-    """Tables of `part_size` rows by position; of each shard one part is in memory, and of the result another."""
-    pa = row_files.pyarrow()
+    """Tables of as many rows as a part has unless said, by position: the result does not depend on what was said.
+
+    Of each shard one part is in memory, and of the result another.
+    """
+    pa, n_rows = row_files.pyarrow(), part_size_of(len(run.classes))
     nothing = row_files.schema(run.classes, run.fingerprint).empty_table()
     streams = [_Stream(nothing, shard_tables(out, run, index)) for index in range(run.n_shards)]
-    for first in range(0, n_images, run.part_size):
-        block = range(first, min(first + run.part_size, n_images))
+    for first in range(0, n_images, n_rows):
+        block = range(first, min(first + n_rows, n_images))
         pieces = [
             stream.take(len(range(first + (index - first) % run.n_shards, block.stop, run.n_shards)))
             for index, stream in enumerate(streams)

@@ -37,9 +37,10 @@ def parquet_files(paths: Sequence[Path], columns: Columns) -> Source:
     features = [_features(file.schema_arrow) for file in files]
     kinds = {name: feature.get("_type") for name, feature in features[0].items()}
     image, label, id = _roles(names[0], kinds, columns, str(paths[0]))
-    class_names = features[0].get(label, {}).get("names")
-    for path, other in zip(paths, features, strict=True):
-        if other.get(label, {}).get("names") != class_names:
+    named = [None if label is None else told.get(label, {}).get("names") for told in features]
+    class_names = named[0]
+    for path, other in zip(paths, named, strict=True):
+        if other != class_names:
             raise InputError(f"{path} and {paths[0]} name the classes of {label!r} in different ways")
     wanted = [name for name in (image, label, id) if name is not None]
 
