@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dis import get_instructions
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -13,23 +14,24 @@ import numpy as np
 def described(value: Any, weights_of: Any) -> Any:
     """Plain data that differs where two callables surely do, and is the same in every process.
 
-    Of a function: its name, its code, its defaults, and what it closes over or takes from its module's globals; of a partial
-    its parts; of a bound method its object.  Numbers, texts, tuples and arrays are known by their value, functions again as
-    functions, and what `weights_of` knows by that.  Lists, dicts and other objects are known by their type alone: they change
-    while a run goes on.
+    Of a function: its name, its code, its defaults, and what it closes over or takes from its module's globals, unless it
+    assigns to that itself; of a partial its parts; of a bound method its object; of what wraps a function, that one.
+    Numbers, texts, tuples and arrays are known by their value, functions again as functions, those of other packages by
+    name.  Of lists, dicts and other objects the type counts, and what `weights_of` says: the rest changes while a run goes
+    on.
 
     Parameters
     ----------
     value : object
     weights_of : callable
-        Plain data of a model; None: it is none.
+        Plain data of a model, or of weights that something holds; None: it holds none.
     """
     return _Described(weights_of).of(value)
 
 
 class _Described:
     def __init__(self, weights_of: Any) -> None:
-        self.weights_of, self.met = weights_of, set[int]()
+        self.weights_of, self.met, self.home = weights_of, set[int](), ""
 
     def of(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
@@ -49,23 +51,26 @@ class _Described:
             return [self.of(value.__func__), self.of(bound)]
         if isinstance(value, (type, ModuleType)):
             return _name(value)
+        if isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):  # jax.jit, functools.cache
+            return [_name(value), self.function(wrapped)]
         known = self.weights_of(value)
         return _name(value) if known is None else [_name(value), known]
 
     def function(self, function: FunctionType) -> Any:
-        name = f"{function.__module__}.{function.__qualname__}"
-        if id(function) in self.met:
-            return name
+        package = str(function.__module__).partition(".")[0]
+        self.home = self.home or package
+        if id(function) in self.met or package != self.home:
+            return function.__qualname__
         self.met.add(id(function))
-        closed = tuple(cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
-        taken = [function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__]
-        given = (function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items())))
+        code, found = function.__code__, function.__globals__
+        taken, assigned = _looked_up(code)
+        cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
         return [
-            name,
-            _hash(_code(function.__code__)),
-            self.of(closed),
-            self.of(given),
-            [self.of(part) for part in taken],
+            function.__qualname__,
+            _hash(_code(code)),
+            [self.of(cell.cell_contents) for name, cell in cells if name not in assigned and _is_filled(cell)],
+            self.of((function.__defaults__, tuple(sorted((function.__kwdefaults__ or {}).items())))),
+            [self.of(found[name]) for name in sorted(taken - assigned) if name in found],
         ]
 
 
@@ -83,10 +88,16 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def _names(code: CodeType) -> list[str]:
-    """Globals that a function or what it defines may look up."""
-    inner = [name for const in code.co_consts if isinstance(const, CodeType) for name in _names(const)]
-    return sorted({*code.co_names, *inner})
+def _looked_up(code: CodeType) -> tuple[set[str], set[str]]:
+    """Globals that a function or what it defines reads, and what of its surroundings it assigns to."""
+    steps = list(get_instructions(code))
+    taken = {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}
+    assigned = {step.argval for step in steps if step.opname in ("STORE_GLOBAL", "STORE_DEREF")}
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            inner = _looked_up(const)
+            taken, assigned = taken | inner[0], assigned | inner[1]
+    return taken, assigned
 
 
 def _code(code: CodeType) -> bytes:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
     of what computes; `further` parts are the caller's.
 
-    A model without a digest of its own that has a `state_dict`, as PyTorch's have, is known by the digest of that; so is
-    the model behind a shortlist's scorer, and a scorer that is a function by its code and what it was made of (`callables`).
+    A model without a digest of its own is known by its name and what is seen of its function, and so is a shortlist's scorer:
+    code, and the weights and numbers that it closes over, is bound to or finds in its module (`callables`).
     """
     denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
@@ -73,18 +74,21 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     }
     if shortlist is not None:
         parts["shortlist"] = _brief({**shortlist.to_dict(), "weights": _known(shortlist.scorer)})
-    weights = None if denoiser.digest is not None else _weights_of(denoiser.predict)
-    if weights is not None:
-        parts["model"] = f"{denoiser.name} {weights}"
+    if denoiser.digest is None:
+        parts["model"] = f"{denoiser.name} {_brief_digest(_known(denoiser.predict))}"
     packages = ["diffcls", *(["pillow"] if denoiser.encode is not None else [])]
     for package in [*packages, *([] if denoiser.framework == "numpy" else [denoiser.framework])]:
         parts[package] = _version(package)
     return parts | {name: _brief(value) for name, value in further.items()}
 
 
-def _known(scorer: Any) -> Any:
-    """What is known of a scorer beside its name."""
-    return described(scorer, _model)
+def _known(function: Any) -> Any:
+    """What is seen of a scorer or a predict beside its name."""
+    return described(function, _model)
+
+
+def _brief_digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(as_json(value)).encode()).hexdigest()[:16]
 
 
 def _model(value: Any) -> Any:
@@ -105,9 +109,30 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:100]}... {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _weights_of(predict: Any) -> str | None:
-    """Of the tensors of a `state_dict`."""
-    return digest_of_tensors(predict.state_dict())[:16] if hasattr(predict, "state_dict") else None
+def _weights_of(thing: Any, depth: int = 4) -> str | None:
+    """Digest of the weights that a model can be seen to have: of a `state_dict`, of arrays, or of those in what it holds;
+    None where none are seen."""
+    if hasattr(thing, "state_dict") and not isinstance(thing, type):
+        return digest_of_tensors(thing.state_dict())[:16]
+    if hasattr(thing, "detach"):
+        return digest_of_tensors({"": thing})[:16]
+    if isinstance(thing, np.ndarray) or (hasattr(thing, "__dlpack__") and hasattr(thing, "__array__")):
+        array = thing.get() if hasattr(thing, "get") else np.asarray(thing)  # CuPy's wants to be asked
+        return None if array.dtype.hasobject else digest(array)
+    parts = _parts(thing) if depth else []
+    found = [one for one in (_weights_of(part, depth - 1) for part in parts) if one is not None]
+    return None if not found else digest(np.array(found)) if found[1:] else found[0]
+
+
+def _parts(thing: Any) -> list[Any]:
+    """What may hold weights, in an order that is the same everywhere."""
+    if isinstance(thing, Mapping):
+        return list(thing.values())
+    if isinstance(thing, (list, tuple)):
+        return list(thing)
+    if isinstance(thing, (type, ModuleType)):
+        return []
+    return [value for _, value in sorted(getattr(thing, "__dict__", {}).items())]
 
 
 def digest_of_tensors(tensors: Mapping[str, Any]) -> str:

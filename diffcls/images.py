@@ -43,9 +43,10 @@ def refuse_channels_first(image: Any) -> None:
     ValueError
     """
     shape: tuple[int, ...] = getattr(image, "shape", ())
-    if len(shape) == 3 and shape[0] in CHANNELS and shape[-1] not in CHANNELS:
+    if len(shape) in (3, 4) and shape[-3] in CHANNELS and shape[-1] not in CHANNELS:
         raise ShapeError(
-            f"image has shape {tuple(shape)}, channels come last: (H, W, C); several grey pictures are given as a list"
+            f"image has shape {tuple(shape)}, channels come last: (H, W, C), C one of 1, 3, 4; several grey pictures are "
+            "given as a list"
         )
 
 
@@ -61,7 +62,7 @@ def to_grey(image: Any) -> NDArray[np.float32]:
         image = _open(Path(image))
     if _is_pil(image):
         image = _pil_to_array(image)
-    array = _to_numpy(image, "image")
+    array = _channels_last(_to_numpy(image, "image"))
     if array.ndim == 3 and array.shape[-1] in CHANNELS:
         return _flatten_channels(_levels(array))
     if array.ndim != 2:
@@ -82,7 +83,7 @@ def to_rgb(image: Any) -> NDArray[Any]:
         image = _open(Path(image))
     if _is_pil(image):
         image = _pil_to_array(image)
-    array = _to_numpy(image, "image")
+    array = _channels_last(_to_numpy(image, "image"))
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in CHANNELS:
@@ -94,6 +95,12 @@ def to_rgb(image: Any) -> NDArray[Any]:
     if levels.shape[-1] == 4:
         levels = levels[..., :3] * levels[..., 3:] + (1.0 - levels[..., 3:])
     return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:2], 3)), np.float32)
+
+
+def _channels_last(array: NDArray[Any]) -> NDArray[Any]:
+    """Grey or colours as (C, H, W), as torchvision's ToTensor gives a picture, as (H, W, C): no other axis can be channels."""
+    first = array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[-1] not in CHANNELS
+    return array.transpose(1, 2, 0) if first else array
 
 
 def _levels(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -200,7 +207,7 @@ def decode(
     except pillow.UnidentifiedImageError:
         known = "its format is not known" if formats is None else f"it is none of {', '.join(formats)}"
         raise ImageError(f"{name} is not a picture that Pillow reads ({known})") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         raise ImageError(f"{name} is not a picture that Pillow reads ({why})") from None
 

@@ -3,9 +3,11 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +176,26 @@ def test_merged_shards_are_the_single_run(tmp_path, n, shards):
     assert results(tmp_path / "many") == results(tmp_path / "one")
 
 
+def test_the_table_does_not_depend_on_the_size_of_parts(tmp_path):
+    for size in (None, 3, 64):
+        diffcls.evaluate(classifier(), data(50), out=tmp_path / str(size), part_size=size)
+    assert results(tmp_path / "3") == results(tmp_path / "64") == results(tmp_path / "None")
+
+
+def test_a_shard_of_another_run_is_not_merged(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        for i in range(2):
+            diffcls.evaluate(classifier(seed=seed), data(20), out=tmp_path / name, shard=(i, 2), part_size=4)
+    strange = tmp_path / "a" / "shard-0001-of-0002"
+    shutil.rmtree(strange)
+    shutil.copytree(tmp_path / "b" / strange.name, strange)
+    said = r"part-00000000-.* is of another run than this folder: seed is '1', not '0'"
+    with pytest.raises(FingerprintMismatchError, match=said):
+        diffcls.merge_shards(tmp_path / "a")
+    with pytest.raises(FingerprintMismatchError, match=said):
+        diffcls.evaluate(classifier(), data(20), out=tmp_path / "a", shard=(1, 2))
+
+
 def test_shards_of_other_sizes_and_counts_are_refused(tmp_path):
     images = data(20)
     diffcls.evaluate(classifier(), images, out=tmp_path, shard=(0, 2))
@@ -234,14 +256,49 @@ def test_torch_weights_are_in_the_fingerprint(tmp_path):
         def forward(self, x_t, t, cond):
             return x_t * self.weight + cond[:, None]
 
+    given = [lambda net: net, lambda net: net.forward, lambda net: lambda x_t, t, cond: net(x_t, t, cond)]
+    for i, predict in enumerate([*given, lambda net: partial(Net.forward, net)]):
+        refuses_other_weights(lambda weight: predict(Net(weight)), tmp_path / str(i), "torch")  # noqa: B023
+
+
+def refuses_other_weights(predict, out, framework):
     def made(weight):
-        denoiser = diffcls.Denoiser(Net(weight), shape=(4,), schedule=MODEL.schedule, n_classes=K, name="net")
+        denoiser = diffcls.Denoiser(
+            predict(weight), shape=(4,), schedule=MODEL.schedule, n_classes=K, name="net", framework=framework
+        )
         return diffcls.Classifier(denoiser, policy=diffcls.Fixed(2))
 
-    diffcls.evaluate(made(1.0), data(5), out=tmp_path)
-    diffcls.evaluate(made(1.0), data(5), out=tmp_path)
-    with pytest.raises(FingerprintMismatchError, match="model is 'net "):
-        diffcls.evaluate(made(1.5), data(5), out=tmp_path)
+    diffcls.evaluate(made(1.0), data(5), out=out)
+    diffcls.evaluate(made(1.0), data(5), out=out)
+    with pytest.raises(FingerprintMismatchError, match="model is 'net .*, not 'net "):
+        diffcls.evaluate(made(1.5), data(5), out=out)
+
+
+def test_arrays_that_a_function_holds_are_in_the_fingerprint(tmp_path):
+    class Model:
+        def __init__(self, weight):
+            self.layers = [{"w": np.full(4, weight, np.float32)}]
+
+        def predict(self, x_t, t, cond):
+            return x_t * self.layers[0]["w"]
+
+    def closure(weight):
+        scale = np.float32([weight])
+
+        def helper(x_t):
+            return x_t * scale
+
+        return lambda x_t, t, cond: helper(x_t)
+
+    refuses_other_weights(closure, tmp_path / "closure", "numpy")
+    refuses_other_weights(lambda weight: Model(weight).predict, tmp_path / "method", "numpy")
+
+    def in_module(weight):
+        names = {"scale": np.float32([weight])}
+        exec("def predict(x_t, t, cond): return x_t * scale", names)
+        return names["predict"]
+
+    refuses_other_weights(in_module, tmp_path / "module", "numpy")
 
 
 def test_another_data_set_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import resource
 import signal
@@ -167,6 +168,21 @@ def test_a_disk_that_is_full_when_a_row_is_written(tmp_path):
     (folder / "part-00000001.journal").unlink()
     diffcls.evaluate(classifier(), images, out=out, part_size=8)
     assert results(out) == results(tmp_path / "whole")
+
+
+def test_a_log_that_can_not_be_written_and_one_that_was_cut(tmp_path):
+    diffcls.evaluate(classifier(), data(20), out=tmp_path)
+    log = shard_folder(tmp_path, 0, 1) / "log.jsonl"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="No space left on device"):
+        diffcls.evaluate(classifier(), data(20), out=tmp_path)
+    log.unlink()
+    log.write_text('{"time": "20')
+    diffcls.evaluate(classifier(), data(20), out=tmp_path)
+    diffcls.evaluate(classifier(), data(20), out=tmp_path)
+    cut, *lines = log.read_text().splitlines()
+    assert cut == '{"time": "20' and [json.loads(line)["event"] for line in lines] == ["start", "done"] * 2
 
 
 @pytest.fixture

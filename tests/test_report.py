@@ -1,5 +1,6 @@
 """`Report` and its comparison, against scikit-learn and SciPy."""
 
+import html
 import json
 import re
 
@@ -12,6 +13,7 @@ from sklearn.calibration import calibration_curve
 
 import diffcls
 from diffcls import InputError
+from diffcls.cli import main
 from diffcls.evaluation.comparison import mcnemar
 from diffcls.intervals import wilson
 
@@ -132,6 +134,32 @@ def test_names_are_escaped(tmp_path):
     assert rows and "<script>" not in report.to_markdown()
 
 
+def test_markdown_reads_back_as_the_names(tmp_path):
+    from evaluations import MODEL
+
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    names = ["*a* **b** _c_ d_e", "[x](http://y) `z` ~~w~~", "&amp; a\\|b $m$ <i>"]
+    odd = diffcls.Classifier(MODEL.denoiser(class_names=names), policy=diffcls.Fixed(2))
+    text = diffcls.evaluate(odd, data(30), out=tmp_path).to_markdown()
+    page = markdown.render(text)
+    cells = [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", page)]
+    assert set(names) <= set(cells)
+    assert "d_e" in text  # what needs no mark has none
+
+
+def test_a_damaged_table_is_made_anew_by_the_command(tmp_path, capsys):
+    diffcls.evaluate(classifier(), data(30), out=tmp_path)
+    table, whole = tmp_path / "results.parquet", (tmp_path / "results.parquet").read_bytes()
+    table.write_bytes(whole[:200])
+    assert main(["report", str(tmp_path)]) == 0
+    assert table.read_bytes() == whole and "| images | 30 |" in capsys.readouterr().out
+
+
+def test_labels_without_answers_are_not_called_missing(tmp_path):
+    report = diffcls.evaluate(classifier(), [(np.zeros(9, np.float32), "ant")], out=tmp_path)
+    assert "| labels | of no image that has an answer |" in report.to_markdown()
+
+
 def test_plot(many, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     report = many[0]
@@ -144,6 +172,15 @@ def test_plot(many, tmp_path):
     assert sum(heights) == 398
     with pytest.raises(InputError, match="axes has 1 axes, must have three"):
         diffcls.plotting.ReportDisplay(report).plot([display.axes_[0]])
+
+
+def test_plot_of_names_with_dollars(tmp_path):
+    from evaluations import MODEL
+
+    pytest.importorskip("matplotlib").use("Agg")
+    odd = diffcls.Classifier(MODEL.denoiser(class_names=["$\\foo$", "$5", "c"]), policy=diffcls.Fixed(2))
+    figure = diffcls.evaluate(odd, data(9), out=tmp_path).plot().figure_
+    figure.savefig(tmp_path / "report.png")  # matplotlib would read mathematics, which the first is not
 
 
 def test_plot_without_labels(tmp_path):
@@ -212,7 +249,6 @@ def test_reports_that_have_nothing_to_compare(tmp_path):
 
 
 def test_commands(tmp_path, capsys):
-    from diffcls.cli import main
     from diffcls.models.demo_pictures import load
 
     pictures, labels = load()
@@ -255,7 +291,6 @@ def test_commands(tmp_path, capsys):
     ],
 )
 def test_commands_mistakes_are_one_line(tmp_path, capsys, words, said):
-    from diffcls.cli import main
 
     np.savez(tmp_path / "set.npz", images=np.zeros((1, 28, 28), np.uint8))
     assert main(["evaluate", str(tmp_path / "set.npz"), "--out", str(tmp_path / "out"), *words]) == 1
@@ -264,7 +299,6 @@ def test_commands_mistakes_are_one_line(tmp_path, capsys, words, said):
 
 
 def test_report_of_shards_that_are_not_done(tmp_path, capsys):
-    from diffcls.cli import main
 
     diffcls.evaluate(classifier(), data(9), out=tmp_path, shard=(0, 2))
     assert main(["report", str(tmp_path)]) == 1

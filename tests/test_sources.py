@@ -355,8 +355,9 @@ def test_parquet_of_bytes(tmp_path):
 
 def test_parquet_as_hugging_face_writes_it(hugging_face, tmp_path):
     hugging_face.to_parquet(str(tmp_path / "test-00000.parquet"))
-    found = items(tmp_path / "test-00000.parquet", {"image": "img", "label": "fine"})
-    assert found == [("0", 0, 0), ("1", 1, 1), ("2", 1, 2), ("3", -1, 3)]
+    source = open_source(tmp_path / "test-00000.parquet")  # its metadata tell the columns' kinds and the classes' names
+    assert items(source) == [("0", 0, 0), ("1", 1, 1), ("2", 1, 2), ("3", None, 3)]
+    assert source.class_names == ["low", "high"]
 
 
 def test_parquet_folder_goes_on_counting(tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,20 +140,25 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .merging import RESULTS, merge_shards
-    from .report import Report
-
-    reports = []
-    for out in filter(None, (options.out, options.compare)):
-        if not (out / RESULTS).exists():
-            merge_shards(out)
-        reports.append(Report.load(out))
+    reports = [_load(out) for out in (options.out, options.compare) if out is not None]
     if len(reports) == 1:
         _print(reports[0], options)
         return
     comparison = reports[0].compare(reports[1])
     print(json.dumps(comparison.to_dict()) if options.json else comparison)
     _write_html(reports[0], options)
+
+
+def _load(out: Path) -> Report:
+    """Merged first where that is not done, or the table is damaged."""
+    from .merging import RESULTS, merge_shards
+    from .report import Report
+
+    if (out / RESULTS).exists():
+        with suppress(InputError):
+            return Report.load(out)
+    merge_shards(out)
+    return Report.load(out)
 
 
 def _print(report: Report, options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ class Labelling:
                 raise InputError(f"labels has {len(self.listed)} entries, and the data set more images")
             raw = self.listed[position]
         if isinstance(raw, np.generic) or hasattr(raw, "__dlpack__"):
-            if np.size(raw) != 1:
+            if math.prod(np.shape(raw)) != 1:  # np.size takes a tensor's `size`, which is a method
                 raise ShapeError(
                     f"image {position} of the data set has a label of shape {np.shape(raw)}, must be one number"
                 )

@@ -1,4 +1,4 @@
-"""From the shards' parts to one table: rows by position, the same bytes however they were made."""
+"""From the shards' parts to one table: rows by position, the same bytes however they were made and cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..durable import replacing
 from ..errors import FingerprintMismatchError, InputError
 from ..stored import read_json
 from . import rows as row_files
-from .store import FORMAT, Run, checksum, load_run, shard_folder, told
+from .store import FORMAT, Run, checksum, load_run, part_size_of, shard_folder, told
 
 RESULTS = "results.parquet"
 
@@ -34,7 +34,8 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     Raises
     ------
     ValueError
-        `out` holds no results, shards are not done, or were made from data sets of different sizes, or are damaged.
+        `out` holds no results, shards are not done, were made by different runs or from data sets of different sizes, or
+        are damaged.
     OSError
         `out` can not be written.
     ImportError
@@ -56,7 +57,7 @@ def merge_shards(out: str | os.PathLike[str], *, missing_ok: bool = False) -> bo
     with told(out), replacing(out / RESULTS) as path:
         with pa.parquet.ParquetWriter(path, kinds, **row_files.OPTIONS) as writer:
             for table in _in_order(out, run, told_sizes[0]):
-                writer.write_table(table, row_group_size=run.part_size)
+                writer.write_table(table, row_group_size=len(table))
     return True
 
 
@@ -66,14 +67,16 @@ def shard_tables(out: Path, run: Run, index: int) -> Iterator[Any]:
     Raises
     ------
     ValueError
-        One is damaged.
+        One is damaged, or another run's.
     """
-    pa = row_files.pyarrow()
+    pa, kinds = row_files.pyarrow(), row_files.schema(run.classes, run.fingerprint)
     for path in sorted(shard_folder(out, index, run.n_shards).glob("part-*.parquet")):
         content = path.read_bytes()
         if not path.name.endswith(f"-{checksum(content)}.parquet"):
             raise InputError(f"{path} is damaged; evaluate shard {index} again, which makes it anew")
-        yield _named_alike(pa.parquet.read_table(pa.BufferReader(content)), run)
+        table = pa.parquet.read_table(pa.BufferReader(content))
+        row_files.check_own(table.schema, kinds, str(path))
+        yield _named_alike(table, run)
 
 
 def _size(out: Path, run: Run, index: int) -> int | None:
@@ -83,12 +86,15 @@ def _size(out: Path, run: Run, index: int) -> int | None:
 
 
 def _in_order(out: Path, run: Run, n_images: int) -> Iterator[Any]:
-    """Tables of `part_size` rows by position; of each shard one part is in memory, and of the result another."""
-    pa = row_files.pyarrow()
+    """Tables of as many rows as a part has unless said, by position: the result does not depend on what was said.
+
+    Of each shard one part is in memory, and of the result another.
+    """
+    pa, n_rows = row_files.pyarrow(), part_size_of(len(run.classes))
     nothing = row_files.schema(run.classes, run.fingerprint).empty_table()
     streams = [_Stream(nothing, shard_tables(out, run, index)) for index in range(run.n_shards)]
-    for first in range(0, n_images, run.part_size):
-        block = range(first, min(first + run.part_size, n_images))
+    for first in range(0, n_images, n_rows):
+        block = range(first, min(first + n_rows, n_images))
         pieces = [
             stream.take(len(range(first + (index - first) % run.n_shards, block.stop, run.n_shards)))
             for index, stream in enumerate(streams)

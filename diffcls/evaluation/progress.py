@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,15 +99,18 @@ class Log:
 
     def __init__(self, out: Path, path: Path) -> None:
         self._out, self._path = out, path
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def write(self, event: str, **facts: Any) -> None:
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts})
+        line = (
+            json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}) + "\n"
+        )
         with told(self._out):
             if self._file is None:
-                self._file = open(self._path, "a", encoding="utf-8")
-            self._file.write(line + "\n")
-            self._file.flush()
+                self._file = open(self._path, "a+b", buffering=0)  # nothing is left to be written when it is closed
+                if self._file.tell() and os.pread(self._file.fileno(), 1, self._file.tell() - 1) != b"\n":
+                    line = "\n" + line  # behind one that was cut off
+            self._file.write(line.encode())
 
     def close(self) -> None:
         if self._file is not None:

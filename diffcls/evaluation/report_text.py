@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..stored import as_json
+from .report import NONE
 
 if TYPE_CHECKING:
     from ..reliability import ReliabilityCurve
@@ -98,7 +100,8 @@ def _figures(report: Report) -> list[list[str]]:
         if len(report.classes) > 5:
             rows.append(["top-5 accuracy", _percent(report.top_k_accuracy(5)), ""])
     else:
-        rows.append(["labels", "none: predictions only", ""])
+        none = bool((report.label == NONE).all())
+        rows.append(["labels", "none: predictions only" if none else "of no image that has an answer", ""])
     if curve is not None:
         low, high = curve.ece_interval
         rows.append(["expected calibration error", f"{curve.ece:.4f}", f"{low:.4f} to {high:.4f}"])
@@ -150,8 +153,13 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_MARKS = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+"""What markdown could take for more than a character; not the underscores inside of words, which it leaves alone."""
+
+
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    told = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKS.sub(r"\\\g<0>", told)
 
 
 # ---- html ------------------------------------------------------------------------------------------------------------

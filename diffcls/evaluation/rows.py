@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import MissingExtraError
+from ..fingerprint import check_same
 from ..result import Result
 
 PER_CLASS = ("losses", "stderr", "excess", "probabilities", "n_trials", "alive")
@@ -120,6 +121,20 @@ def schema(classes: Sequence[str], fingerprint: dict[str, str]) -> Any:
     }
     content = {"version": VERSION, "classes": list(classes), "fingerprint": fingerprint}
     return pa.schema(list(kinds.items()), metadata={KEY: json.dumps(content)})
+
+
+def check_own(kinds: Any, mine: Any, name: str) -> None:
+    """`kinds`: the schema of a file; `mine`: that of the run.
+
+    Raises
+    ------
+    FingerprintMismatchError
+        The file is of another run, as one that was copied can be; the message says what differs.
+    """
+    if (kinds.metadata or {}).get(KEY) != mine.metadata[KEY]:
+        contents = [json.loads((one.metadata or {}).get(KEY, b"{}")) for one in (kinds, mine)]
+        prints = [{"version": str(one.get("version")), **one.get("fingerprint", {})} for one in contents]
+        check_same(prints[0], prints[1], f"{name} is of another run than this folder")
 
 
 def to_table(rows: Sequence[Row], kinds: Any, classes: Sequence[str]) -> Any:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .. import _core, arguments
 from ..classifier import Classifier
 from ..errors import (
@@ -154,8 +156,8 @@ def check_shard(shard: Any) -> tuple[int, int]:
         Not (i, n) with 0 <= i < n.
     """
     parts = tuple(shard) if isinstance(shard, (tuple, list)) else ()
-    if len(parts) == 2 and all(isinstance(part, int) and not isinstance(part, bool) for part in parts):
-        index, n = parts
+    if len(parts) == 2 and all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
+        index, n = map(int, parts)
         if 0 <= index < n <= 9999:
             return index, n
     raise InputError(f"shard is {arguments.shown(shard)}, must be (i, n) with 0 <= i < n, such as (0, 4)")

@@ -94,8 +94,13 @@ def open_source(dataset: Any, columns: Columns | None = None) -> Source:
         return hugging_face(dataset, columns)
     if isinstance(dataset, Mapping):
         return _of_mapping(dataset, columns)
-    if isinstance(dataset, tuple) and len(dataset) == 2 and all(hasattr(part, "shape") for part in dataset):
+    if _is_pair_of_arrays(dataset):
         return arrays(*dataset)
+    if module in ("pandas", "polars", "pyarrow"):
+        raise DTypeError(
+            f"dataset is a {type(dataset).__name__} of {module}: give it as a mapping of arrays, as a file of Parquet, or by "
+            "datasets.Dataset.from_pandas"
+        )
     if hasattr(dataset, "shape") and hasattr(dataset, "__getitem__"):
         return arrays(dataset, None)
     if isinstance(dataset, (list, tuple)):
@@ -108,6 +113,13 @@ def open_source(dataset: Any, columns: Columns | None = None) -> Source:
         f"dataset is {type(dataset).__name__}, must be a folder or file, an array, a pair of arrays, a Hugging Face or "
         "torchvision data set, or an iterable of images"
     )
+
+
+def _is_pair_of_arrays(dataset: Any) -> bool:
+    """(images, labels); the labels may be a list."""
+    if not isinstance(dataset, tuple) or len(dataset) != 2 or not hasattr(dataset[0], "shape"):
+        return False
+    return hasattr(dataset[1], "shape") or isinstance(dataset[1], list)
 
 
 def _check_columns(columns: Columns | None) -> Columns:
@@ -210,7 +222,7 @@ def indexed(dataset: Any) -> Source:
 
     Where `targets` tells the labels, an image is decoded only when it is wanted.
     """
-    names, targets = getattr(dataset, "classes", None), getattr(dataset, "targets", None)
+    names, targets = _class_names(dataset), getattr(dataset, "targets", None)
     if targets is not None and (len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None):
         targets = None
 
@@ -226,7 +238,19 @@ def indexed(dataset: Any) -> Source:
             else:
                 yield Item(str(i), target, partial(_itself, image))
 
-    return Source(items, len(dataset), None if names is None else [_class_name(name) for name in names])
+    return Source(items, len(dataset), names)
+
+
+def _class_names(dataset: Any) -> list[str] | None:
+    """Of itself, or of what it is a subset or a concatenation of, as PyTorch has them."""
+    names = getattr(dataset, "classes", None)
+    if names is not None:
+        return [_class_name(name) for name in names]
+    parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    found = [None if part is None else _class_names(part) for part in parts]
+    if found[1:] and any(one != found[0] for one in found):
+        raise InputError(f"dataset is joined of parts that name their classes in different ways: {shown(found)}")
+    return found[0]
 
 
 def _image(dataset: Any, position: int) -> Any:
@@ -262,10 +286,11 @@ def _listed(dataset: Iterable[Any]) -> Iterator[Item]:
                 raise InputError(f"image {position} of dataset has {', '.join(map(str, entry))}, must have 'image'")
             id, own = _name(entry.get("id"), entry["image"], position)
             yield Item(id, entry.get("label"), partial(_itself, entry["image"]), own)
-        elif isinstance(entry, tuple):
+        elif isinstance(entry, (tuple, list)):
             if len(entry) not in (2, 3):
                 raise InputError(
-                    f"image {position} of dataset is a tuple of {len(entry)}, must be (image, label) or (id, image, label)"
+                    f"image {position} of dataset is a {type(entry).__name__} of {len(entry)}, must be (image, label) or "
+                    "(id, image, label)"
                 )
             given, image, label = (None, *entry) if len(entry) == 2 else entry
             id, own = _name(given, image, position)

@@ -104,7 +104,9 @@ def claim(out: Path, run: Run, *, resume: bool) -> Run:
                 write_json(out / "run.json", as_json({"format": FORMAT, "version": row_files.VERSION, **run._asdict()}))
                 return run
     found = load_run(out)
-    check_same(run.fingerprint, found.fingerprint, f"{out} holds results of another run", but=())
+    check_same(
+        run.fingerprint, found.fingerprint, f"{out} holds results of another run (name another folder, or remove it)"
+    )
     if run.n_shards != found.n_shards:
         raise InputError(f"{out} is cut into {found.n_shards} shards, and shard says {run.n_shards}")
     if not resume and any(out.glob("shard-*/part-*")):
@@ -244,7 +246,7 @@ class Shard:
                 self.tell("damaged", part=part, file=path.name)
                 path.unlink()
                 continue
-            found = self._rows_of(content, whole_rows=bool(journal))
+            found = self._rows_of(content, path.name, whole_rows=bool(journal))
         for row in journal:
             found[self._place(row)] = row
         if self.retry_errors:
@@ -254,10 +256,11 @@ class Shard:
     def _place(self, row: Row) -> int:
         return row.position // self.run.n_shards % self.run.part_size
 
-    def _rows_of(self, content: bytes, *, whole_rows: bool) -> dict[int, Row | Kept]:
+    def _rows_of(self, content: bytes, name: str, *, whole_rows: bool) -> dict[int, Row | Kept]:
         """By place; of a full part that nothing will be changed in, ids and labels are enough."""
         pa = row_files.pyarrow()
         file = pa.parquet.ParquetFile(pa.BufferReader(content))
+        row_files.check_own(file.schema_arrow, self.schema, f"{self.folder / name}")
         table = file.read(["id", "label", "error"])
         retry = self.retry_errors and table.column("error").null_count < len(table)
         if len(table) == self.run.part_size and not retry and not whole_rows:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,14 @@ def parquet_files(paths: Sequence[Path], columns: Columns) -> Source:
     for path, present in zip(paths, names, strict=True):
         if present != names[0]:
             raise InputError(f"{path} has columns {present}, {paths[0]} has {names[0]}: one data set has the same")
-    image, label, id = (
-        _which(names[0], columns, "image"),
-        _which(names[0], columns, "label"),
-        _which(names[0], columns, "id"),
-    )
-    if image is None:
-        raise InputError(
-            f"{paths[0]} has columns {', '.join(names[0])}: columns={{'image': ...}} must say which has images"
-        )
+    features = [_features(file.schema_arrow) for file in files]
+    kinds = {name: feature.get("_type") for name, feature in features[0].items()}
+    image, label, id = _roles(names[0], kinds, columns, str(paths[0]))
+    named = [None if label is None else told.get(label, {}).get("names") for told in features]
+    class_names = named[0]
+    for path, other in zip(paths, named, strict=True):
+        if other != class_names:
+            raise InputError(f"{path} and {paths[0]} name the classes of {label!r} in different ways")
     wanted = [name for name in (image, label, id) if name is not None]
 
     def items() -> Iterator[Item]:
@@ -52,13 +52,46 @@ def parquet_files(paths: Sequence[Path], columns: Columns) -> Source:
                     for row in batch.to_pylist():
                         name = str(position) if id is None else str(row[id])
                         load = partial(load_bytes, row[image], f"image {name} of {path}")
-                        yield Item(name, None if label is None else row[label], load, id is not None)
+                        yield Item(name, _label(row, label, class_names), load, id is not None)
                         position += 1
             except (pa.ArrowException, OSError) as error:
                 said = str(error).splitlines()[0]
                 raise InputError(f"{path} is damaged after {position} images of the data set ({said})") from None
 
-    return Source(items, sum(file.metadata.num_rows for file in files))
+    return Source(items, sum(file.metadata.num_rows for file in files), class_names)
+
+
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
+    """By column, what Hugging Face's writer says of it in a file's metadata, as "_type" and the "names" of classes."""
+    try:
+        told = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in told.items() if isinstance(feature, dict)}
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by others
+        return {}
+
+
+def _label(row: Mapping[str, Any], label: str | None, class_names: list[str] | None) -> Any:
+    """None: there is none, which Hugging Face writes as class -1."""
+    value = None if label is None else row[label]
+    is_none = class_names is not None and not isinstance(value, str) and value == -1
+    return None if is_none else value
+
+
+def _roles(
+    names: Sequence[str], kinds: Mapping[str, str | None], columns: Columns, where: str
+) -> tuple[str, str | None, str | None]:
+    """The columns of images, labels and ids; `kinds`: what is known of a column, "Image" or "ClassLabel"."""
+    image = _which(names, columns, "image") or _only(kinds, "Image", "image")
+    if image is None:
+        raise InputError(f"{where} has columns {', '.join(names)}: columns={{'image': ...}} must say which has images")
+    return image, _which(names, columns, "label") or _only(kinds, "ClassLabel", "label"), _which(names, columns, "id")
+
+
+def _only(kinds: Mapping[str, str | None], kind: str, role: str) -> str | None:
+    found = [name for name, one in kinds.items() if one == kind]
+    if len(found) > 1:
+        raise InputError(f"dataset has {role}s in {shown(found)}: columns={{'{role}': ...}} must say which")
+    return found[0] if found else None
 
 
 def _which(names: Sequence[str], columns: Columns, role: str) -> str | None:
@@ -85,39 +118,27 @@ def load_bytes(value: Any, name: str) -> Any:
 
 
 def hugging_face(dataset: Any, columns: Columns) -> Source:
-    """A `datasets.Dataset` or `IterableDataset`; its one Image and its one ClassLabel column, unless `columns` says others."""
+    """A `datasets.Dataset` or `IterableDataset`; its one Image and its one ClassLabel column, unless `columns` says others.
+
+    One with a transform, or that does not know its features, has the columns of its first row.
+    """
     import datasets
 
     if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
         raise InputError(f"dataset has the splits {', '.join(map(repr, dataset))}: give one of them, dataset['test']")
-    if dataset.features is None:
-        raise InputError("dataset does not say what its columns are; it has no features")
-    features, names = dataset.features, list(dataset.features)
-    image = _which(names, columns, "image") or _only(features, datasets.Image, "image")
-    if image is None:
-        raise InputError(f"dataset has columns {', '.join(names)}: columns={{'image': ...}} must say which has images")
-    label = _which(names, columns, "label") or _only(features, datasets.ClassLabel, "label")
-    id = _which(names, columns, "id")
-    coded = features.get(label)
-    if isinstance(features[image], datasets.Image):  # bytes are decoded when an image is wanted, and not before
+    features = dataset.features or {}
+    transformed = (getattr(dataset, "format", None) or {}).get("type") == "custom"
+    names = list(next(iter(dataset), {"image": None})) if transformed or not features else list(features)
+    kinds = {name: type(features[name]).__name__ for name in names if name in features}
+    image, label, id = _roles(names, kinds, columns, "dataset")
+    if kinds.get(image) == "Image" and not transformed:  # bytes are decoded when an image is wanted, and not before
         dataset = dataset.cast_column(image, datasets.Image(decode=False))
+    class_names = list(features[label].names) if label is not None and kinds.get(label) == "ClassLabel" else None
 
     def items() -> Iterator[Item]:
         for position, row in enumerate(dataset):
             name = str(position) if id is None else str(row[id])
             load = partial(load_bytes, row[image], f"image {name} of the data set")
-            value = None if label is None else row[label]
-            yield Item(
-                name, None if isinstance(coded, datasets.ClassLabel) and value == -1 else value, load, id is not None
-            )
+            yield Item(name, _label(row, label, class_names), load, id is not None)
 
-    n_images = len(dataset) if hasattr(dataset, "__len__") else None
-    class_names = list(coded.names) if isinstance(coded, datasets.ClassLabel) else None
-    return Source(items, n_images, class_names)
-
-
-def _only(features: Any, kind: type, role: str) -> str | None:
-    found = [name for name, feature in features.items() if isinstance(feature, kind)]
-    if len(found) > 1:
-        raise InputError(f"dataset has {role}s in {shown(found)}: columns={{'{role}': ...}} must say which")
-    return found[0] if found else None
+    return Source(items, len(dataset) if hasattr(dataset, "__len__") else None, class_names)

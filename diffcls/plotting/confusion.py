@@ -131,8 +131,9 @@ class ConfusionMatrixDisplay(LabelledDisplay):
         share = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
         self.image_ = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if k <= ROOM if numbers is None else numbers:
-            ax.set_xticks(range(k), self.classes, rotation=90, fontsize=7)
-            ax.set_yticks(range(k), self.classes, fontsize=7)
+            style = {"fontsize": 7, "parse_math": False}  # a name may have dollars
+            ax.set_xticks(range(k), self.classes, rotation=90, **style)
+            ax.set_yticks(range(k), self.classes, **style)
             for i, j in np.argwhere(self.counts > 0).tolist():
                 colour = "white" if share[i, j] > 0.5 else "black"
                 ax.text(j, i, str(self.counts[i, j]), ha="center", va="center", fontsize=6, color=colour)
