@@ -29,16 +29,25 @@ def described(value: Any, weights_of: Any) -> Any:
     return _Described(weights_of).of(value)
 
 
+def weights_held(value: Any, weights_of: Any) -> list[Any]:
+    """Of `described`, arrays and what `weights_of` knows, in the order in which they are met: the model behind a function,
+    whatever its code."""
+    walk = _Described(weights_of)
+    walk.of(value)
+    return walk.weights
+
+
 class _Described:
     def __init__(self, weights_of: Any) -> None:
-        self.weights_of, self.met, self.home = weights_of, set[int](), ""
+        self.weights_of, self.met, self.home, self.weights = weights_of, set[int](), "", list[Any]()
 
     def of(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             return repr(value)
         if isinstance(value, (np.ndarray, np.generic)):
             array = np.asarray(value)
-            return f"{array.dtype.str}{array.shape}{_hash(np.ascontiguousarray(array).tobytes())}"
+            self.weights.append(f"{array.dtype.str}{array.shape}{_hash(np.ascontiguousarray(array).tobytes())}")
+            return self.weights[-1]
         if isinstance(value, (tuple, frozenset)):
             parts = [self.of(part) for part in value]
             return parts if isinstance(value, tuple) else sorted(map(str, parts))
@@ -54,7 +63,10 @@ class _Described:
         if isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):  # jax.jit, functools.cache
             return [_name(value), self.function(wrapped)]
         known = self.weights_of(value)
-        return _name(value) if known is None else [_name(value), known]
+        if known is None:
+            return _name(value)
+        self.weights.append(known)
+        return [_name(value), known]
 
     def function(self, function: FunctionType) -> Any:
         package = str(function.__module__).partition(".")[0]

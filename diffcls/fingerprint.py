@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .callables import described
+from .callables import described, weights_held
 from .errors import FingerprintMismatchError
 from .stored import as_json
 
@@ -59,8 +59,8 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
     """Parts that a classifier's answers depend on: those of `fingerprint`, what chooses and reads errors, and the versions
     of what computes; `further` parts are the caller's.
 
-    A model without a digest of its own is known by its name and what is seen of its function, and so is a shortlist's scorer:
-    code, and the weights and numbers that it closes over, is bound to or finds in its module (`callables`).
+    A model without a digest of its own is known by its name and the weights that are seen in its function, a shortlist's
+    scorer by its code too (`callables`).
     """
     denoiser, run, shortlist = classifier.denoiser, classifier.run, classifier.shortlist
     parts = {
@@ -73,22 +73,14 @@ def run_fingerprint(classifier: Classifier, **further: Any) -> Fingerprint:
         "calibration": _brief(run["calibration"]),
     }
     if shortlist is not None:
-        parts["shortlist"] = _brief({**shortlist.to_dict(), "weights": _known(shortlist.scorer)})
-    if denoiser.digest is None:
-        parts["model"] = f"{denoiser.name} {_brief_digest(_known(denoiser.predict))}"
+        parts["shortlist"] = _brief({**shortlist.to_dict(), "weights": described(shortlist.scorer, _model)})
+    weights = [] if denoiser.digest is not None else weights_held(denoiser.predict, _model)
+    if weights:
+        parts["model"] = f"{denoiser.name} {hashlib.sha256(json.dumps(as_json(weights)).encode()).hexdigest()[:16]}"
     packages = ["diffcls", *(["pillow"] if denoiser.encode is not None else [])]
     for package in [*packages, *([] if denoiser.framework == "numpy" else [denoiser.framework])]:
         parts[package] = _version(package)
     return parts | {name: _brief(value) for name, value in further.items()}
-
-
-def _known(function: Any) -> Any:
-    """What is seen of a scorer or a predict beside its name."""
-    return described(function, _model)
-
-
-def _brief_digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(as_json(value)).encode()).hexdigest()[:16]
 
 
 def _model(value: Any) -> Any:
