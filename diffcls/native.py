@@ -23,7 +23,7 @@ class NativeDenoiser(Denoiser):
         super().__init__(self._predict, shape=(self._channels, size, size), framework="numpy", **facts)
         self.native, self.placed = native, Placed(native)
 
-    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
+    def to(self, device: Any = None, dtype: Any = None, memory_format: Any = None) -> Denoiser:
         """A copy that a classifier computes on this device, in this dtype; `predict` stays on the CPU.
 
         Parameters
@@ -33,6 +33,8 @@ class NativeDenoiser(Denoiser):
         dtype : None, "float32", "tf32", "float16" or "bfloat16"
             Of what matrix products read; they add up in float32, as the layers' inputs do.  "tf32" is float32 with ten bits
             of mantissa in a product.  None: as before, or float32.  On the CPU float32 only.
+        memory_format : None
+            The core's own.
 
         Returns
         -------
@@ -42,10 +44,12 @@ class NativeDenoiser(Denoiser):
         ------
         DeviceError
             `device` is no such name.
+        ValueError
+            A `memory_format`.
         TypeError
             `dtype` is none of these, or not what the CPU computes in.
         """
-        copy = self._copy()
+        copy = super().to(memory_format=memory_format)
         copy.device = self.device if device is None else device_name(device)
         told = self.dtype if dtype is None and copy.device not in (None, "cpu") else dtype
         copy.dtype = dtype_name(told, copy.device)

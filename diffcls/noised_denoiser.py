@@ -53,8 +53,8 @@ class NoisedDenoiser(Denoiser):
     def with_prompts(self, prompts: Sequence[str]) -> Denoiser:
         return noised(self.plain.with_prompts(prompts), self.noise)
 
-    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
-        return noised(self.plain.to(device, dtype), self.noise)
+    def to(self, device: Any = None, dtype: Any = None, memory_format: Any = None) -> Denoiser:
+        return noised(self.plain.to(device, dtype, memory_format), self.noise)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return noised, (self.plain, self.noise)
