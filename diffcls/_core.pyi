@@ -30,6 +30,11 @@ class DiT:
     def config(self) -> dict[str, Any]: ...
     @property
     def n_parameters(self) -> int: ...
+    @property
+    def device(self) -> str: ...  # "cpu", "cuda:0"
+    @property
+    def dtype(self) -> str: ...  # of what products read: "float32", "tf32", "float16", "bfloat16"
+    def place(self, backend: Any, dtype: str, /) -> Self: ...  # a copy on the backend's device, for every backend there
     def forward(
         self, x_t: NDArray[np.float32], timesteps: NDArray[np.float64], class_labels: NDArray[np.int64], *, backend: Cpu
     ) -> NDArray[np.float32]: ...

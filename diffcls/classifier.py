@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _core, cuda
+from . import _core
 from .answer import with_pictures
 from .audit import Audit, audit
 from .core_types import Trials
-from .cuda_denoiser import DeviceCall, device_of
-from .denoiser import Call
+from .cuda_denoiser import device_of
+from .entry import Entry, make_entry, open_entry
 from .errors import DTypeError, InputError, ShapeError
 from .fitted_weighting import Weighting
 from .in_flight import Encoded, InFlight
@@ -42,7 +42,6 @@ from .shortlist import Shortlist
 from .tables import ErrorTable
 from .tabulating import tabulate
 from .temperature import Calibration
-from .threads import backend
 
 Progress = bool | Callable[[int, int], object] | None
 
@@ -108,7 +107,8 @@ def classify(
     batch_size : int or None
         Rows that the denoiser is asked at once.  Never changes a loss unless the denoiser's own rows depend on it.
     device, dtype
-        Of a `Denoiser`'s tensors, where it does not say.
+        Of a `Denoiser`'s tensors, where it does not say.  A native model, the embedded one too, computes on "cpu" or "cuda",
+        there in "float32", "tf32", "float16" or "bfloat16".
     progress : None, bool or callable(done, max)
         None: a bar on a terminal or in a notebook when the work is long.
     keep_errors : bool
@@ -330,8 +330,8 @@ class Classifier:
 
     # ---- below the surface -------------------------------------------------------------------------------------------
 
-    def _make_entry(self) -> _core.DiT | Call | DeviceCall:
-        return self.denoiser.entry() if self.device is None else DeviceCall(self.denoiser, self.device)
+    def _make_entry(self) -> Entry:
+        return make_entry(self.denoiser, self.device)
 
     def lower_for(self, n_arms: int) -> Lowered:
         """This classifier's policy for a race of so many of its prompts."""
@@ -359,13 +359,11 @@ class Classifier:
     ) -> _core.Loop:
         """The core's loop for this classifier: for those who feed images themselves."""
         lowered, arms = lowered or self._lowered, self.arms
-        denoiser, entry, where = self.denoiser, self._entry, None
-        if isinstance(entry, DeviceCall):
-            entry = entry.here()
-            where = cuda.open_backend(entry.device, entry.stream_number)
+        denoiser = self.denoiser
+        entry, where = open_entry(self._entry)
         return _core.Loop(
             entry,
-            backend=where or backend(),
+            backend=where,
             shape=denoiser.shape,
             alpha=denoiser.schedule.alpha,
             sigma=denoiser.schedule.sigma,

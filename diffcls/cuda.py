@@ -84,18 +84,42 @@ def check(device: int) -> None:
         raise DeviceError(f"diffcls can not compute on cuda:{device}: {reason}")
 
 
-def open_backend(device: int, stream: int) -> Any:
-    """A backend for work on that stream, as the core takes it.
+def open_backend(device: int, stream: int, *, native: bool = False) -> Any:
+    """A backend for work on that stream, as the core takes it; `native`: one that computes the native DiT.
 
     Raises
     ------
     DeviceError
-        CUDA can not be used, and why; or there is no such device.
+        CUDA can not be used, and why; there is no such device; or cuBLASLt is not found.
     """
     check(device)
     from . import _cuda
 
-    return _cuda.open(device, stream)
+    return _cuda.open(device, stream, find_cublaslt() if native else None)
+
+
+def find_cublaslt() -> str:
+    """The path of cuBLASLt: the one that PyTorch or CuPy has loaded, PyPI's, or the toolkit's.
+
+    Raises
+    ------
+    DeviceError
+        It is not found, and how to get it.
+    """
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+
+        path = load_nvidia_dynamic_lib("cublasLt").abs_path
+        reason = "it was found without a path"
+    except ImportError:
+        path, reason = None, "the package cuda-pathfinder is not installed"
+    except RuntimeError:  # its DynamicLibNotFoundError
+        path, reason = None, "neither a package nor the toolkit nor another library has it"
+    if path is None:
+        raise DeviceError(
+            f"the native DiT on a CUDA device needs cuBLASLt, which is not found ({reason}); pip install 'diffcls[cuda]' brings it"
+        )
+    return str(path)
 
 
 _kept = threading.local()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cuda
+from . import cuda, cuda_native
 from .cuda_graph import Tapes
 from .denoiser import _evaluating, _take, _torch_dtype
 
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 
 def device_of(denoiser: Denoiser) -> int | None:
-    """The index of the device that the core can share with a denoiser; None: the core works on the host."""
-    if denoiser.native is not None or denoiser.framework not in ("torch", "cupy"):
+    """The index of the device that the core can share with a denoiser; None: the core works on the host.
+
+    Raises
+    ------
+    DeviceError
+        The native DiT is wanted on a device where CUDA can not be used, and why.
+    """
+    if denoiser.native is not None:
+        return cuda_native.device_of(denoiser)
+    if denoiser.framework not in ("torch", "cupy"):
         return None
     if sys.modules.get(denoiser.framework) is None or not cuda.is_available():
         return None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "accelerate", "cupy-cuda12x", "cupy-cuda13x", "datasets", "diffusers", "jax", "matplotlib", "peft", "pillow", "pyarrow", "ray",
-    "safetensors", "scikit-learn", "scipy", "shtab", "torch", "torchvision", "tqdm", "transformers", "webdataset",
+    "accelerate", "cuda-pathfinder", "cupy-cuda12x", "cupy-cuda13x", "datasets", "diffusers", "jax", "matplotlib",
+    "nvidia-cublas", "peft", "pillow", "pyarrow", "ray", "safetensors", "scikit-learn", "scipy", "shtab", "torch", "torchvision", "tqdm", "transformers", "webdataset",
 )  # fmt: skip
 """What the extras bring, and what else a denoiser or a data set may be of."""
 

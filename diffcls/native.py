@@ -1,4 +1,4 @@
-"""A DiT that the compiled core computes itself: its loop calls it without Python in between."""
+"""A DiT that the compiled core computes itself, on the CPU or on a CUDA device: its loop calls it without Python in between."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .cuda_native import Placed, device_name, dtype_name
 from .denoiser import Denoiser
 from .errors import WeightsError
 
@@ -20,7 +21,35 @@ class NativeDenoiser(Denoiser):
     def __init__(self, native: _core.DiT, **facts: Any) -> None:
         size, self._channels = native.config["input_size"], native.config["in_channels"]
         super().__init__(self._predict, shape=(self._channels, size, size), framework="numpy", **facts)
-        self.native = native
+        self.native, self.placed = native, Placed(native)
+
+    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
+        """A copy that a classifier computes on this device, in this dtype; `predict` stays on the CPU.
+
+        Parameters
+        ----------
+        device : None, "cpu", "cuda", "cuda:1" or an object of that name
+            None: as before.
+        dtype : None, "float32", "tf32", "float16" or "bfloat16"
+            Of what matrix products read; they add up in float32, as the layers' inputs do.  "tf32" is float32 with ten bits
+            of mantissa in a product.  None: as before, or float32.  On the CPU float32 only.
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        DeviceError
+            `device` is no such name.
+        TypeError
+            `dtype` is none of these, or not what the CPU computes in.
+        """
+        copy = self._copy()
+        copy.device = self.device if device is None else device_name(device)
+        told = self.dtype if dtype is None and copy.device not in (None, "cpu") else dtype
+        copy.dtype = dtype_name(told, copy.device)
+        return copy
 
     def _predict(
         self, x_t: NDArray[np.float32], t: NDArray[np.float64], cond: NDArray[np.int64]

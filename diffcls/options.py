@@ -33,6 +33,8 @@ def with_device(denoiser: Denoiser, device: Any, dtype: Any) -> Denoiser:
     """The denoiser itself, or a copy with a device or dtype that it does not say."""
     if device is None and dtype is None:
         return denoiser
+    if denoiser.native is not None:
+        return denoiser.to(device, dtype)
     if denoiser.framework == "numpy":
         if device is not None and str(device) != "cpu":
             raise DeviceError(f"device is {device!r}, this model computes on the CPU")

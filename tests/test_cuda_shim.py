@@ -9,15 +9,18 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_cupy import FakeCupy, OldArray
+from test_dit import pack, tiny_config, tiny_tensors
 
 import diffcls
-from diffcls import Fixed, Race, cuda, ops
+from diffcls import Fixed, Race, _core, cuda, ops
 from diffcls.errors import DenoiserError, DeviceError, DTypeError, InputError, NonFiniteError, ShapeError
+from diffcls.native import NativeDenoiser
 
 HERE = Path(__file__).resolve().parent / "cuda"
 
@@ -349,21 +352,107 @@ def test_an_abandoned_stream_leaks_nothing(cupy, gaussian, rng):
     results.close()  # a batch is under way; the fixture sees what is left
 
 
-def test_the_native_model_stays_on_the_host(cupy):
-    classifier = diffcls.Classifier()
-    assert classifier.device is None
-    loop = classifier.make_loop()
-    with pytest.raises(DeviceError, match="native DiT runs on the CPU only"):
-        type(loop)(classifier._entry, **loop_options(classifier, cuda.open_backend(0, cupy.current.ptr)))
+# ---- the native model ------------------------------------------------------------------------------------------------
 
 
-def loop_options(classifier, backend):
-    denoiser, lowered = classifier.denoiser, classifier._lowered
-    return {
-        "backend": backend, "shape": denoiser.shape, "alpha": denoiser.schedule.alpha, "sigma": denoiser.schedule.sigma,
-        "time": denoiser.schedule.time, "p": denoiser.p, "q": denoiser.q, "n_classes": len(classifier.classes),
-        "class_of_arm": classifier.arms.class_of_arm, "condition_offset": classifier.arms.offset,
-        "conditions": classifier.arms.conditions, "pool_temperature": 0.0, "trials": lowered.trials,
-        "policy": lowered.policy, "loss": "l2", "delta": 1.0, "seed": 0, "noise": None, "batch_size": 8,
-        "max_in_flight": 2, "progress": None, "keep_errors": False,
-    }  # fmt: skip
+@pytest.fixture
+def native(cupy, module, monkeypatch):
+    """A small native DiT, and the shim's cuBLASLt, which is in the module itself."""
+    monkeypatch.setattr(cuda, "find_cublaslt", lambda: module.__file__)
+    rng = np.random.default_rng(5)
+    config = {**tiny_config(), "num_classes": 3}
+    tensors = {**tiny_tensors(rng), "y_embedder.embedding_table.weight": rows(rng, 3, 4)}
+    tensors = {name: 0.5 * tensor for name, tensor in tensors.items()}
+    denoiser = NativeDenoiser(_core.DiT(pack(tensors), config), schedule=diffcls.Schedule.linear(50), n_classes=3)
+    yield denoiser
+    denoiser.placed._copies.clear()  # pytest still holds it when the memory is counted
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(None, 1e-5), ("tf32", 3e-3), ("float16", 3e-3), ("bfloat16", 3e-2)])
+def test_the_native_model_on_a_device(native, rng, dtype, bound):
+    x = rows(rng, 5, 1, 4, 4)
+    options = {"policy": Fixed(12), "batch_size": 7, "keep_errors": True}
+    wanted = diffcls.classify(x, model=native, **options)
+    classifier = diffcls.Classifier(native, device="cuda", dtype=dtype, **options)
+    assert classifier.device == 0 and classifier.run["device"] == "cuda:0"
+    assert classifier.run["dtype"] == (dtype or "float32")
+    errors = classifier(x).errors
+    np.testing.assert_allclose(errors, wanted.errors, rtol=bound, atol=bound * wanted.errors.mean())
+    assert classifier._entry.open()[0] is classifier._entry.open()[0]  # placed once
+    assert diffcls.Classifier(native.to("cuda", dtype))._entry.open()[0] is classifier._entry.open()[0]
+
+
+def test_a_native_race_on_a_device(native, rng):
+    x = rows(rng, 6, 1, 4, 4)
+    policy = Race(pool=40, n_min=4)
+    wanted = diffcls.classify(x, model=native, policy=policy)
+    results = diffcls.classify(x, model=native, policy=policy, device="cuda:0")
+    for result, one in zip(results, wanted, strict=True):
+        assert result.label == one.label and result.n_evals == one.n_evals
+        np.testing.assert_allclose(result.losses, one.losses, rtol=1e-5)
+
+
+def test_where_a_native_model_computes(native):
+    there = native.to("cuda:00", "torch.bfloat16")
+    assert (there.device, there.dtype, there.dtype_name) == ("cuda:0", "bfloat16", "bfloat16")
+    assert there.to("cpu").dtype_name == "float32" and native.device is None
+    assert there.to(dtype=np.float16).dtype == "float16" and there.to(dtype="tf32").device == "cuda:0"
+    for device, dtype, error, words in [
+        ("tpu", None, DeviceError, "device is 'tpu', must be 'cpu', 'cuda' or 'cuda:' and a number"),
+        ("cuda:1", None, DeviceError, "device is cuda:1, there are 1"),
+        (None, "bfloat16", DTypeError, "the native DiT computes in float32 on the CPU"),
+        ("cuda", "int8", DTypeError, "must be one of float32, tf32, float16, bfloat16"),
+    ]:
+        with pytest.raises(error, match=words):
+            diffcls.Classifier(native, device=device, dtype=dtype).make_loop()
+    where = cuda.open_backend(0, 1, native=True)
+    with pytest.raises(DTypeError, match="dtype is 'half', must be 'float32'"):
+        native.native.place(where, "half")
+    placed = native.native.place(where, "float16")
+    assert (placed.device, placed.dtype, placed.n_parameters) == ("cuda:0", "float16", native.native.n_parameters)
+    assert (native.native.device, native.native.dtype) == ("cpu", "float32")
+    with pytest.raises(DeviceError, match="weights are on cuda:0, the backend computes elsewhere"):
+        placed.forward(np.zeros((1, 1, 4, 4), np.float32), np.zeros(1), np.zeros(1, int), backend=_core.Cpu())
+
+
+def test_without_cublaslt(native, monkeypatch, rng):
+    """Everything else works; the native model says how to get it."""
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    with pytest.raises(
+        DeviceError, match=r"needs cuBLASLt, which is not found \(the package cuda-pathfinder is not.*diffcls\[cuda\]"
+    ):
+        cuda.find_cublaslt()
+    asked = []
+
+    def load_nvidia_dynamic_lib(name):
+        asked.append(name)
+        if len(asked) == 1:
+            raise RuntimeError("no such file")
+        return types.SimpleNamespace(abs_path="/somewhere/libcublasLt.so.13")
+
+    fake = types.SimpleNamespace(load_nvidia_dynamic_lib=load_nvidia_dynamic_lib)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", fake)
+    with pytest.raises(DeviceError, match=r"not found \(neither a package nor"):
+        cuda.find_cublaslt()
+    assert cuda.find_cublaslt() == "/somewhere/libcublasLt.so.13" and asked == ["cublasLt"] * 2
+
+
+def test_a_library_that_is_none(cupy, native, monkeypatch, rng):
+    monkeypatch.setattr(cuda, "find_cublaslt", lambda: "libm.so.6")
+    with pytest.raises(DeviceError, match=r"libm.so.6 has no cublasLtCreate"):
+        diffcls.classify(rows(rng, 1, 4, 4), model=native, device="cuda", policy=Fixed(2))
+
+
+@pytest.mark.parametrize(("call", "status"), [("cublasLtMatmul", 15), ("cudaMalloc", 2), ("execution", 700)])
+def test_a_native_run_that_fails(cupy, native, rng, call, status):
+    """One clear error; when the device is back, the next call works."""
+    x, policy = rows(rng, 2, 1, 4, 4), Fixed(6)
+    classifier = diffcls.Classifier(native, device="cuda", policy=policy)
+    cupy.shim.shim_fail(call.encode(), 3, status)
+    with pytest.raises((DeviceError, MemoryError), match="CUDA failed in "):
+        classifier(x)
+    gc.collect()
+    cupy.shim.shim_reset()
+    wanted = diffcls.classify(x, model=native, policy=policy)
+    np.testing.assert_allclose(classifier(x).losses, wanted.losses, rtol=1e-5)

@@ -17,7 +17,7 @@ ARROWS = {
     "formulas": {"formulas"},
     "": {"base", "formulas"},
     "cpu": {"base", "formulas", "cpu", "dit/operations.h", ""},
-    "cuda": {"base", "formulas", "cuda", ""},
+    "cuda": {"base", "formulas", "cuda", "dit/operations.h", ""},
     "method": {"base", "formulas", "method", ""},
     "dit": {"base", "formulas", "method", "dit", ""},
     "python": {"base", "formulas", "cpu", "cuda/cuda.h", "method", "dit", "python", ""},
@@ -69,14 +69,22 @@ def test_files_are_short(path):
 
 
 def test_every_kernel_has_its_twin():
-    """One operation, one stem: csrc/cpu, csrc/cuda, their tests."""
+    """One operation, one stem: csrc/cpu, csrc/cuda, their tests; those of the DiT have one test and one header."""
+    of_dit = {"linear", "attention", "dit_operations"}
     for path in (ROOT / "csrc" / "cuda").glob("*.cu"):
-        if path.stem == "context":
+        if path.stem in ("context", "dit_context", "blas"):
             continue
+        tested = "dit_operations" if path.stem in of_dit else path.stem
+        header = "dit_context.h" if path.stem in of_dit else "cuda.h"
         assert (ROOT / "csrc" / "cpu" / f"{path.stem}.c").exists(), path
-        assert (ROOT / "tests" / "c" / f"test_{path.stem}.c").exists(), path
-        assert (ROOT / "tests" / "cuda" / f"test_{path.stem}.cc").exists(), path
-        assert f"dc_{path.stem}_cuda(" in (ROOT / "csrc" / "cuda" / "cuda.h").read_text()
+        assert (ROOT / "tests" / "c" / f"test_{tested}.c").exists(), path
+        assert (ROOT / "tests" / "cuda" / f"test_{tested}.cc").exists(), path
+        declared = (ROOT / "csrc" / "cuda" / header).read_text()
+        assert (
+            f"dc_{path.stem}_cuda(" in declared
+            or path.stem == "dit_operations"
+            and "dc_cuda_dit_operations" in declared
+        )
 
 
 def test_every_header_is_guarded_and_says_what_it_is():

@@ -101,15 +101,15 @@ static void attend(dc_tile tile, softmax_fn softmax, float *out, const float *qk
     }
 }
 
-void dc_attention_cpu(const dc_backend *self, float *out, const float *qkv, float *scratch, int64_t n_images,
-                      int64_t n_tokens, int64_t hidden, int64_t n_heads)
+void dc_attention_cpu(const dc_backend *self, void *out, const void *qkv, float *scratch, int64_t n_heads,
+                      dc_tokens tokens)
 {
     dc_simd simd = ((const dc_cpu *)self->context)->simd;
     softmax_fn softmax = simd == DC_SIMD_AVX512 ? softmax_avx512 : simd == DC_SIMD_AVX2 ? softmax_avx2 : softmax_scalar;
     dc_tile tile = dc_tile_for(simd);
-    int64_t head_dim = hidden / n_heads;
-    for (int64_t image = 0; image < n_images; image++)
+    int64_t n_tokens = tokens.n_tokens, hidden = tokens.hidden, head_dim = hidden / n_heads;
+    for (int64_t image = 0; image < tokens.n_images; image++)
         for (int64_t head = 0; head < n_heads; head++)
-            attend(tile, softmax, out + image * n_tokens * hidden + head * head_dim,
-                   qkv + image * n_tokens * 3 * hidden + head * head_dim, scratch, n_tokens, hidden, head_dim);
+            attend(tile, softmax, (float *)out + image * n_tokens * hidden + head * head_dim,
+                   (const float *)qkv + image * n_tokens * 3 * hidden + head * head_dim, scratch, n_tokens, hidden, head_dim);
 }

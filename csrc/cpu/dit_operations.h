@@ -6,9 +6,9 @@
 
 extern const dc_dit_operations dc_cpu_dit_operations;
 
-void dc_linear_cpu(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+void dc_linear_cpu(const dc_backend *self, void *y, const void *x, const dc_linear *layer, int64_t n_rows,
                    dc_finish finish);
-void dc_attention_cpu(const dc_backend *self, float *out, const float *qkv, float *scratch, int64_t n_images,
-                      int64_t n_tokens, int64_t hidden, int64_t n_heads);
+void dc_attention_cpu(const dc_backend *self, void *out, const void *qkv, float *scratch, int64_t n_heads,
+                      dc_tokens tokens);
 
 #endif

@@ -13,7 +13,8 @@
 /* What other holds for one row, from `column` on. */
 DC_INLINE const float *other_row(const dc_finish *finish, int64_t row, int64_t column)
 {
-    int64_t index = finish->epilogue == DC_EPILOGUE_ADD ? row % finish->rows_per_other : row / finish->rows_per_other;
+    int64_t index = finish->epilogue == DC_EPILOGUE_ADD ? row % finish->rows_per_other
+                                                        : finish->other_of[row / finish->rows_per_other];
     return finish->other + index * finish->other_stride + column;
 }
 
@@ -66,7 +67,7 @@ DC_TARGET_AVX512 static void finish_avx512(float *y, float *products, int64_t n_
     finish_any(y, products, n_out, first_row, column, count, width, finish, 1);
 }
 
-void dc_linear_cpu(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+void dc_linear_cpu(const dc_backend *self, void *y, const void *x, const dc_linear *layer, int64_t n_rows,
                    dc_finish finish)
 {
     dc_simd simd = ((const dc_cpu *)self->context)->simd;
@@ -79,7 +80,7 @@ void dc_linear_cpu(const dc_backend *self, float *y, const float *x, const dc_li
     for (int64_t first = 0; first < n_rows; first += tile.rows) {
         int64_t count = n_rows - first < tile.rows ? n_rows - first : tile.rows;
         for (int r = 0; r < tile.rows; r++)
-            rows[r] = x + (first + (r < count ? r : 0)) * layer->n_in;
+            rows[r] = (const float *)x + (first + (r < count ? r : 0)) * layer->n_in;
         for (int64_t column = 0; column < layer->n_out; column += DC_PANEL) {
             int64_t width = dc_panel_width(layer->n_out, column);
             dc_multiply_panel(tile, products, DC_PANEL, rows, layer->panels + column * layer->n_in,

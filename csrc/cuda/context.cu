@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "cuda/dit_context.h"
+
 #include "base/memory.h"
 
 static const int64_t PIECE_ROWS_MIN = 4, PIECE_ROWS_MAX = 64, BLOCKS_A_MULTIPROCESSOR = 4;
@@ -327,6 +329,13 @@ static cudaError_t open_device(dc_cuda *cuda)
     return cuda->failure != cudaSuccess ? cuda->failure : status;
 }
 
+dc_status dc_cuda_open_products(dc_backend *backend, const char *path, dc_error *err)
+{
+    dc_lt functions;
+    dc_status status = dc_lt_load(&functions, path, err);
+    return status == DC_OK ? dc_cuda_dit_open(backend, &functions, err) : status;
+}
+
 dc_status dc_cuda_backend_new(dc_backend **out, int device, uint64_t stream, dc_error *err)
 {
     void *memory = NULL;
@@ -375,6 +384,7 @@ void dc_cuda_backend_free(dc_backend *backend)
     if (cuda != NULL) {
         int before = dc_cuda_enter(cuda);
         (void)cudaStreamSynchronize(cuda->stream);
+        dc_cuda_dit_close(cuda);
         for (int i = 0; i < DC_STAGES; i++) {
             stage_clear(&cuda->stages[i]);
             if (cuda->stages[i].copied != NULL)

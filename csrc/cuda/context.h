@@ -15,6 +15,8 @@ typedef struct dc_stage {
     cudaEvent_t copied;      /* passed: host may be written again */
 } dc_stage;
 
+typedef struct dc_cuda_dit dc_cuda_dit;
+
 /* What dc_backend.context points to. */
 typedef struct dc_cuda {
     int device, n_multiprocessors;
@@ -26,6 +28,7 @@ typedef struct dc_cuda {
     int recording;                   /* the graph and 1; 0: none */
     double *sums;                 /* (n_sums,) on the device: eps_error's, one a row and block */
     int64_t n_sums;
+    struct dc_cuda_dit *dit;      /* dit_context.h; NULL: no native DiT */
     cudaError_t failure; /* the first; nothing is launched after it */
     const char *failed;  /* at what */
 } dc_cuda;

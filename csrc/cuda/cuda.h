@@ -16,6 +16,9 @@ DC_MUST_USE dc_status dc_cuda_device_count(int *out, dc_error *err);
 DC_MUST_USE dc_status dc_cuda_backend_new(dc_backend **out, int device, uint64_t stream, dc_error *err);
 void dc_cuda_backend_free(dc_backend *backend); /* takes, waits for what was begun; NULL is fine */
 
+/* The backend's operations of the native DiT, with matrix products by the cuBLASLt at `path`. */
+DC_MUST_USE dc_status dc_cuda_open_products(dc_backend *backend, const char *path, dc_error *err);
+
 /* The operations, one file each; comments in backend.h. */
 void dc_noise_cuda(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
 void dc_noising_cuda(const dc_backend *self, void *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem,

@@ -45,6 +45,8 @@ typedef struct dc_dit {
     dc_linear x_embedder, final_linear, final_adaLN_modulation;
     float *pos_embed;     /* (T, D) */
     dc_dit_block *blocks; /* (depth,) */
+    const dc_backend *backend; /* whose device has the weights, borrowed; NULL: the host */
+    dc_precision precision;
 } dc_dit;
 
 /* files: safetensors files with exactly the tensors that config calls for, together; copied.  *out: returns new. */
@@ -52,15 +54,26 @@ DC_MUST_USE dc_status dc_dit_new(dc_dit **out, const dc_bytes *files, int64_t n_
                                  dc_error *err);
 void dc_dit_free(dc_dit *model); /* takes; NULL is fine */
 
-/* Scratch memory of one thread, for chunks of `n_images` images and n_shared rows that share (dit/shared.h). */
+/* A copy of a host's model whose weights are on the backend's device, in `precision`: for every backend of that device, on
+ * any stream.  Waits.  Borrows the backend.  *out: returns new. */
+DC_MUST_USE dc_status dc_dit_place(dc_dit **out, const dc_dit *model, const dc_backend *backend, dc_precision precision,
+                                   dc_error *err);
+
+/* All layers one after another, the same order in every model of a config; NULL after the last. */
+dc_linear *dc_dit_layer(const dc_dit *model, int64_t index);
+
+/* Scratch memory of one thread, for chunks of `n_images` images and n_shared rows that share (dit/shared.h).  void arrays are
+ * narrow: see dit/operations.h. */
 typedef struct dc_dit_workspace {
     int64_t n_images;
-    float *patches, *x, *normed, *qkv, *hidden, *scratch, *modulation;
-    float *frequencies, *time_hidden, *time_embedding, *c; /* (n_shared, ...) */
+    void *patches, *normed, *qkv, *hidden; /* (n_images T, ...) */
+    float *x, *tokens, *scratch;           /* tokens: what comes out, before it is a picture */
+    void *frequencies, *time_hidden, *c;   /* (n_shared, ...) */
+    float *time_embedding;
 } dc_dit_workspace;
-DC_MUST_USE dc_status dc_dit_workspace_init(dc_dit_workspace *workspace, const dc_dit *model, int64_t n_images,
-                                            int64_t n_shared, dc_error *err);
-void dc_dit_workspace_clear(dc_dit_workspace *workspace);
+DC_MUST_USE dc_status dc_dit_workspace_init(dc_dit_workspace *workspace, const dc_dit *model, const dc_backend *backend,
+                                            int64_t n_images, int64_t n_shared, dc_error *err);
+void dc_dit_workspace_clear(dc_dit_workspace *workspace, const dc_backend *backend);
 
 /* out (n_images, out_channels, H, W) of rows first .. first + n_images - 1 of what `shared` was computed for: a straight
  * line of backend operations; n_images <= workspace's. */
@@ -68,7 +81,7 @@ typedef struct dc_dit_shared dc_dit_shared;
 void dc_dit_forward(const dc_dit *model, const dc_backend *backend, dc_dit_workspace *workspace,
                     const dc_dit_shared *shared, float *out, int64_t first, int64_t n_images);
 
-/* A denoiser for batches of at most max_rows; borrows model and backend.  *out: returns new. */
+/* A denoiser for batches of at most max_rows, where the model's weights are; borrows model and backend.  *out: returns new. */
 typedef struct dc_dit_denoiser dc_dit_denoiser;
 DC_MUST_USE dc_status dc_dit_denoiser_new(dc_dit_denoiser **out, const dc_dit *model, const dc_backend *backend,
                                           int64_t max_rows, dc_error *err);

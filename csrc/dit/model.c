@@ -260,29 +260,3 @@ done:
     dc_reader_close(&r);
     return status;
 }
-
-void dc_dit_free(dc_dit *model)
-{
-    if (model == NULL)
-        return;
-    for (int64_t i = 0; model->blocks != NULL && i < model->config.depth; i++) {
-        dc_dit_block *block = &model->blocks[i];
-        dc_linear_clear(&block->qkv);
-        dc_linear_clear(&block->proj);
-        dc_linear_clear(&block->fc1);
-        dc_linear_clear(&block->fc2);
-        dc_linear_clear(&block->adaLN_modulation);
-    }
-    for (int64_t i = 0; model->embedders != NULL && i < model->n_embedders; i++) {
-        dc_linear_clear(&model->embedders[i].mlp_0);
-        dc_linear_clear(&model->embedders[i].mlp_2);
-        dc_free(model->embedders[i].table);
-    }
-    dc_linear_clear(&model->x_embedder);
-    dc_linear_clear(&model->final_linear);
-    dc_linear_clear(&model->final_adaLN_modulation);
-    dc_free(model->pos_embed);
-    dc_free(model->embedders);
-    dc_free(model->blocks);
-    dc_free(model);
-}

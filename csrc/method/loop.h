@@ -30,6 +30,7 @@ typedef struct dc_batch {
     const int64_t *timesteps; /* (n_rows,) rows of the schedule */
     const double *time;       /* (n_rows,) the schedule's own time value of each row */
     const int64_t *condition; /* (n_rows,) */
+    const int64_t *input_of_row; /* (n_rows,) rising from 0: neighbours with the same number have the same x_t; NULL: unknown */
 } dc_batch;
 
 /* A whole step as one of DC_GRAPHS graphs of the device.  All four return DC_OK or fill err. */

@@ -32,6 +32,7 @@ dc_status dc_step_init(dc_step *step, dc_loop_params *params, const dc_slot *slo
         {&step->groups, params->batch_size, sizeof *step->groups},
         {&step->timesteps, params->batch_size, sizeof *step->timesteps},
         {&step->condition, params->batch_size, sizeof *step->condition},
+        {&step->input_of_row, params->batch_size, sizeof *step->input_of_row},
         {&step->time, params->batch_size, sizeof *step->time},
         {&step->kept, step->n_kept * params->n_elem, sizeof *step->kept},
     };
@@ -49,6 +50,7 @@ void dc_step_clear(dc_step *step)
     dc_free(step->groups);
     dc_free(step->timesteps);
     dc_free(step->condition);
+    dc_free(step->input_of_row);
     dc_free(step->time);
     dc_free(step->kept);
 }
@@ -67,8 +69,10 @@ static int64_t group_rows(dc_step *step, const dc_row *rows, int64_t n_rows)
         step->condition[r] = params->conditions[row->condition];
         if (r > 0 && row->slot == row[-1].slot && row->trial == row[-1].trial) {
             step->groups[n_groups - 1].n_rows++;
+            step->input_of_row[r] = n_groups - 1;
             continue;
         }
+        step->input_of_row[r] = n_groups;
         step->groups[n_groups++] = (dc_group){
             .x_start = step->slots[row->slot].x_start,
             .eps = params->noise != NULL ? params->noise + (int64_t)trial->noise_index * params->n_elem : NULL,
@@ -170,7 +174,7 @@ dc_status dc_step_ask(dc_step *step, double *errors, const dc_row *rows, int64_t
     *n_room = 0;
     while (first < n_rows) {
         int64_t n = n_rows - first < params->batch_size ? n_rows - first : params->batch_size;
-        passage asked = {.batch = {n, params->n_elem, NULL, step->timesteps, step->time, step->condition},
+        passage asked = {.batch = {n, params->n_elem, NULL, step->timesteps, step->time, step->condition, step->input_of_row},
                          .errors = errors + first,
                          .n_groups = group_rows(step, rows + first, n)};
         keep_noise(step, asked.n_groups);

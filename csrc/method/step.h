@@ -12,8 +12,8 @@
 typedef struct dc_step {
     dc_loop_params *params; /* borrowed, like slots; batch_size falls when the denoiser's memory is full */
     const dc_slot *slots;
-    dc_group *groups; /* (batch_size,) like the next three */
-    int64_t *timesteps, *condition;
+    dc_group *groups; /* (batch_size,) like the next four */
+    int64_t *timesteps, *condition, *input_of_row;
     double *time;
     int64_t n_kept; /* groups whose eps is kept between noising and eps-error */
     float *kept;    /* (n_kept, n_elem) */

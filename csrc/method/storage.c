@@ -4,16 +4,30 @@
 
 #include "base/memory.h"
 
+dc_status dc_memory_new(const dc_backend *backend, void **out, int64_t count, int64_t item_bytes, const char *what,
+                        dc_error *err)
+{
+    int64_t n_bytes;
+    *out = NULL;
+    if (!dc_size_mul(&n_bytes, count, item_bytes))
+        return dc_error_set(err, DC_ERR_NOMEM, "%s: %lld items are too many for memory", what, (long long)count);
+    return backend->device != NULL ? backend->device->memory_new(backend, out, n_bytes, err)
+                                   : dc_alloc(out, count, (size_t)item_bytes, what, err);
+}
+
+void dc_memory_free(const dc_backend *backend, void *memory)
+{
+    if (backend->device != NULL)
+        backend->device->memory_free(backend, memory);
+    else
+        dc_free(memory);
+}
+
 dc_status dc_floats_new(const dc_backend *backend, float **out, const float *from, int64_t count, const char *what,
                         dc_error *err)
 {
-    void *memory = NULL;
-    int64_t n_bytes;
-    *out = NULL;
-    if (!dc_size_mul(&n_bytes, count, (int64_t)sizeof(float)))
-        return dc_error_set(err, DC_ERR_NOMEM, "%s has %lld elements, too many for memory", what, (long long)count);
-    dc_status status = backend->device != NULL ? backend->device->memory_new(backend, &memory, n_bytes, err)
-                                               : dc_alloc(&memory, count, sizeof(float), what, err);
+    void *memory;
+    dc_status status = dc_memory_new(backend, &memory, count, (int64_t)sizeof(float), what, err);
     *out = memory;
     return status == DC_OK && from != NULL ? dc_floats_put(backend, *out, from, count, err) : status;
 }
@@ -28,10 +42,7 @@ dc_status dc_floats_put(const dc_backend *backend, float *to, const float *from,
 
 void dc_floats_free(const dc_backend *backend, float *floats)
 {
-    if (backend->device != NULL)
-        backend->device->memory_free(backend, floats);
-    else
-        dc_free(floats);
+    dc_memory_free(backend, floats);
 }
 
 dc_status dc_results_new(const dc_backend *backend, dc_results *out, int64_t max_rows, int64_t n_elem, dc_error *err)

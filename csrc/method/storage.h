@@ -1,8 +1,13 @@
-/* What the loop keeps where its backend computes: host memory, or a device's. */
+/* What the loop and the native denoiser keep where their backend computes: host memory, or a device's. */
 #ifndef DC_METHOD_STORAGE_H
 #define DC_METHOD_STORAGE_H
 
 #include "backend.h"
+
+/* *out: count items, not initialised on a device.  Returns new. */
+DC_MUST_USE dc_status dc_memory_new(const dc_backend *backend, void **out, int64_t count, int64_t item_bytes,
+                                    const char *what, dc_error *err);
+void dc_memory_free(const dc_backend *backend, void *memory); /* takes; NULL is fine */
 
 /* *out: count floats, a copy of `from` (count,) in host memory unless that is NULL.  Returns new. */
 DC_MUST_USE dc_status dc_floats_new(const dc_backend *backend, float **out, const float *from, int64_t count,

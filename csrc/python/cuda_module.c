@@ -40,13 +40,18 @@ static PyObject *open_backend(PyObject *module, PyObject *args)
 {
     int device;
     unsigned long long stream;
+    const char *cublaslt = NULL;
     dc_backend *backend;
     dc_error err = {0};
     (void)module;
-    if (!PyArg_ParseTuple(args, "iK:open", &device, &stream))
+    if (!PyArg_ParseTuple(args, "iK|z:open", &device, &stream, &cublaslt))
         return NULL;
     if (dc_cuda_backend_new(&backend, device, stream, &err) != DC_OK)
         return raise_error(&err);
+    if (cublaslt != NULL && dc_cuda_open_products(backend, cublaslt, &err) != DC_OK) {
+        dc_cuda_backend_free(backend);
+        return raise_error(&err);
+    }
     PyObject *capsule = PyCapsule_New(backend, CORE_BACKEND_CAPSULE, close_backend);
     if (capsule == NULL)
         dc_cuda_backend_free(backend);
@@ -55,7 +60,8 @@ static PyObject *open_backend(PyObject *module, PyObject *args)
 
 static PyMethodDef cuda_methods[] = {
     {"why_not", why_not, METH_NOARGS, "Why no device can be used: a sentence, or None when one can."},
-    {"open", open_backend, METH_VARARGS, "open(device, stream, /)\n--\n\nA backend for work on that stream, for _core."},
+    {"open", open_backend, METH_VARARGS, "open(device, stream, cublaslt=None, /)\n--\n\nA backend for work on that stream, for _core; with the library at "
+     "cublaslt it computes the native DiT."},
     {0},
 };
 

@@ -6,7 +6,16 @@ typedef struct dit_object {
     PyObject_HEAD
     dc_dit *model;
     PyObject *config;
+    PyObject *backend; /* whose device has the weights; NULL: the host */
 } dit_object;
+
+static const char *const PRECISIONS[] = {
+    [DC_PRECISION_FLOAT32] = "float32",
+    [DC_PRECISION_TF32] = "tf32",
+    [DC_PRECISION_FLOAT16] = "float16",
+    [DC_PRECISION_BFLOAT16] = "bfloat16",
+};
+enum { N_PRECISIONS = sizeof PRECISIONS / sizeof *PRECISIONS };
 
 static core_state *state_of(PyObject *self)
 {
@@ -149,8 +158,9 @@ done:
 static void dit_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    dc_dit_free(((dit_object *)self)->model);
+    dc_dit_free(((dit_object *)self)->model); /* before the backend that it borrows */
     Py_XDECREF(((dit_object *)self)->config);
+    Py_XDECREF(((dit_object *)self)->backend);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -194,7 +204,7 @@ static PyObject *dit_forward(PyObject *self, PyObject *args, PyObject *kwargs)
     status = dc_dit_denoiser_new(&denoiser, model, backend, n, &err);
     if (status == DC_OK) {
         dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
-        dc_batch batch = {n, channels * size * size, array_data(x_array), NULL, array_data(t_array), array_data(y_array)};
+        dc_batch batch = {n, channels * size * size, array_data(x_array), NULL, array_data(t_array), array_data(y_array), NULL};
         dc_prediction prediction;
         status = entry.denoise(entry.context, &batch, &prediction, &err);
         if (status == DC_OK)
@@ -213,6 +223,54 @@ done:
     return out;
 }
 
+static PyObject *dit_place(PyObject *self, PyObject *args)
+{
+    dit_object *host = (dit_object *)self, *placed;
+    core_state *state = state_of(self);
+    PyObject *object;
+    const char *dtype;
+    int precision = 0;
+    dc_error err = {0};
+    dc_status status;
+    if (!PyArg_ParseTuple(args, "Os:place", &object, &dtype))
+        return NULL;
+    const dc_backend *backend = core_any_backend_of(state, object);
+    if (backend == NULL)
+        return NULL;
+    while (precision < N_PRECISIONS && strcmp(dtype, PRECISIONS[precision]) != 0)
+        precision++;
+    if (precision == N_PRECISIONS) {
+        PyErr_Format(state->exceptions[DC_ERR_DTYPE],
+                     "dtype is '%s', must be 'float32', 'tf32', 'float16' or 'bfloat16'", dtype);
+        return NULL;
+    }
+    if ((placed = (dit_object *)Py_TYPE(self)->tp_alloc(Py_TYPE(self), 0)) == NULL)
+        return NULL;
+    placed->config = Py_NewRef(host->config);
+    placed->backend = Py_NewRef(object);
+    Py_BEGIN_ALLOW_THREADS
+    status = dc_dit_place(&placed->model, host->model, backend, (dc_precision)precision, &err);
+    Py_END_ALLOW_THREADS
+    if (status != DC_OK) {
+        core_raise(state, &err);
+        Py_CLEAR(placed);
+    }
+    return (PyObject *)placed;
+}
+
+static PyObject *dit_dtype(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyUnicode_FromString(PRECISIONS[((dit_object *)self)->model->precision]);
+}
+
+static PyObject *dit_device(PyObject *self, void *closure)
+{
+    (void)closure;
+    const dc_backend *backend = ((dit_object *)self)->model->backend;
+    return backend == NULL ? PyUnicode_FromString("cpu") : PyUnicode_FromFormat("%s:%d", backend->name, backend->device_index);
+}
+
 static PyObject *dit_config(PyObject *self, void *closure)
 {
     (void)closure;
@@ -228,6 +286,8 @@ static PyObject *dit_n_parameters(PyObject *self, void *closure)
 static PyGetSetDef dit_getset[] = {
     {"config", dit_config, NULL, "Sizes, a copy.", NULL},
     {"n_parameters", dit_n_parameters, NULL, "Number of weights.", NULL},
+    {"device", dit_device, NULL, "Where the weights are: 'cpu' or 'cuda:' and a number.", NULL},
+    {"dtype", dit_dtype, NULL, "Of what products read: 'float32', 'tf32', 'float16' or 'bfloat16'.", NULL},
     {0},
 };
 
@@ -235,6 +295,8 @@ static PyMethodDef dit_methods[] = {
     {"forward", (PyCFunction)(void (*)(void))dit_forward, METH_VARARGS | METH_KEYWORDS,
      "forward($self, x_t, timesteps, class_labels, *, backend)\n--\n\n"
      "(N, C, H, W) float32, (N,), (N,) to (N, C or 2 C, H, W) float32."},
+    {"place", dit_place, METH_VARARGS,
+     "place($self, backend, dtype, /)\n--\n\nA copy on the backend's device, whose products read that dtype."},
     {0},
 };
 

@@ -167,10 +167,6 @@ static int make_denoiser(loop_object *self, dc_loop_params *params, const loop_a
         params->denoiser = trampoline_entry(&self->trampoline);
         return 0;
     }
-    if (params->backend->dit == NULL) {
-        PyErr_SetString(state->exceptions[DC_ERR_DEVICE], "the native DiT runs on the CPU only, the backend is another");
-        return -1;
-    }
     if (dc_dit_denoiser_new(&self->native, core_dit_of(state, a->denoiser), params->backend, a->batch_size, &err) != DC_OK) {
         core_raise(state, &err);
         return -1;

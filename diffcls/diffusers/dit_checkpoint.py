@@ -48,7 +48,7 @@ def load_dit(
     vae : AutoencoderKL or its folder or hub id, or None
         The original used sd-vae-ft-ema.  None: that in a pipeline's folder; without any, images are latents.
     native : bool
-        True: the compiled core's own forward pass, in float32 on the CPU; weights of any floating dtype are mapped, not
+        True: the compiled core's own forward pass, on the CPU or a CUDA device (extra ``cuda``); weights of any floating dtype are mapped, not
         loaded, and copied once.  Only a VAE needs PyTorch.  False: PyTorch's (a folder: `load_diffusers`).
     n_classes : int or None
         Of a state dict, None: 1,000.  The table of labels has one row more where the null class was trained; it is not
@@ -62,7 +62,8 @@ def load_dit(
     schedule : Schedule or None
         None: of a pipeline's ``scheduler``, else the original's: 1,000 linear steps, epsilon.
     device, dtype
-        Not with `native`.  None: a GPU where there is one; float32, as the paper ran it.
+        With `native` the CPU unless another is told, see `Denoiser.to`: "cuda"; "float32", "tf32", "float16" or "bfloat16".
+        Without, None: a GPU where there is one; float32, as the paper ran it.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def load_dit(
     Raises
     ------
     ValueError
-        A pickle, another model's weights, or sizes that do not fit together; `device` or `dtype` with `native`.
+        A pickle, another model's weights, or sizes that do not fit together.
     TypeError
         `dtype` is no floating type.
     ImportError
@@ -81,8 +82,6 @@ def load_dit(
     if not place.is_dir():
         _check_file(place)
     if native:
-        if device not in (None, "cpu") or dtype not in (None, "float32"):
-            raise InputError("native=True computes in float32 on the CPU: device and dtype can not be given")
         made_from = {
             "path": place,
             "vae": vae,
@@ -92,7 +91,7 @@ def load_dit(
             "preprocess": preprocess,
             "schedule": schedule,
         }
-        return _native(made_from)
+        return _native(made_from).to(device, dtype)
     if place.is_dir():
         raise InputError(f"{place} is a folder: give native=True, or use diffcls.load for PyTorch's")
     import torch

@@ -72,7 +72,7 @@ class NativeDiT(NativeDenoiser):
             self.encode, self.preparation, self.facts, self.pixels = encode, preprocess, encode.facts, encode.pixels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._made_from,)
+        return _reopen, ({**self._made_from, "device": self.device, "dtype": self.dtype},)
 
 
 def _reopen(made_from: dict[str, Any]) -> Any:

@@ -262,7 +262,7 @@ class EmbeddedModel(NativeDenoiser):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the file that it was read from: other processes read it again."""
-        return _reopen, self._made_from
+        return _reopen, (*self._made_from, self.device, self.dtype)
 
     def _encode_prepared(self, image: Any) -> tuple[NDArray[np.float32], Preparation]:
         return prepare(to_grey(image))
@@ -274,8 +274,8 @@ class EmbeddedModel(NativeDenoiser):
         return 2.0 * grey[None] - 1.0
 
 
-def _reopen(path: Path, prepare: bool) -> EmbeddedModel:
-    return EmbeddedModel(path, prepare=prepare)
+def _reopen(path: Path, prepare: bool, device: Any, dtype: Any) -> Denoiser:
+    return EmbeddedModel(path, prepare=prepare).to(device, dtype)
 
 
 def _schedule(description: dict[str, Any]) -> Schedule:

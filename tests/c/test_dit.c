@@ -250,14 +250,14 @@ static void forward(double *out, const float *x_t, double time, int64_t label, c
 
 /* out (n, OUT) through a denoiser of its own. */
 static void denoise(float *out, const dc_dit *model, const dc_backend *backend, const float *x, const double *time,
-                    const int64_t *labels, int64_t n)
+                    const int64_t *labels, const int64_t *input_of_row, int64_t n)
 {
     dc_dit_denoiser *denoiser;
     dc_prediction got;
     dc_error err = {0};
     CHECK(dc_dit_denoiser_new(&denoiser, model, backend, n, &err) == DC_OK);
     dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
-    dc_batch batch = {n, IN, x, NULL, time, labels};
+    dc_batch batch = {n, IN, x, NULL, time, labels, input_of_row};
     CHECK(entry.denoise(entry.context, &batch, &got, &err) == DC_OK);
     memcpy(out, got.data, (size_t)(n * OUT) * sizeof *out);
     dc_dit_denoiser_free(denoiser);
@@ -267,7 +267,7 @@ static void check_forward(const dc_dit *model, const dc_backend *backend, const 
 {
     float out[IMAGES * OUT], alone[OUT];
     double wanted[OUT], worst = 0.0, largest = 0.0;
-    denoise(out, model, backend, x, TIMES, LABELS, IMAGES);
+    denoise(out, model, backend, x, TIMES, LABELS, NULL, IMAGES);
     for (int n = 0; n < IMAGES; n++) {
         forward(wanted, x + n * IN, TIMES[n], LABELS[n], w);
         for (int i = 0; i < OUT; i++) {
@@ -275,7 +275,7 @@ static void check_forward(const dc_dit *model, const dc_backend *backend, const 
             worst = error <= worst ? worst : error;
             largest = fmax(largest, fabs(wanted[i]));
         }
-        denoise(alone, model, backend, x + n * IN, &TIMES[n], &LABELS[n], 1);
+        denoise(alone, model, backend, x + n * IN, &TIMES[n], &LABELS[n], NULL, 1);
         CHECK(memcmp(alone, out + n * OUT, sizeof alone) == 0);
     }
     CHECK_CLOSE(worst, 0.0, 1e-5 * largest);
@@ -292,7 +292,7 @@ static void check_denoiser(const dc_dit *model, const dc_backend *backend, const
     dc_dit_denoiser *denoiser;
     dc_prediction got;
     dc_error err = {0};
-    denoise(expected, model, backend, x, TIMES, LABELS, IMAGES);
+    denoise(expected, model, backend, x, TIMES, LABELS, NULL, IMAGES);
     CHECK(dc_dit_denoiser_new(&denoiser, model, backend, ROWS, &err) == DC_OK);
     dc_denoiser entry = dc_dit_denoiser_entry(denoiser);
     CHECK(entry.input(entry.context, &x_t, ROWS + 1, IN, &err) == DC_ERR_SHAPE);
@@ -304,7 +304,7 @@ static void check_denoiser(const dc_dit *model, const dc_backend *backend, const
         time[r] = TIMES[r % IMAGES];
         labels[r] = LABELS[r % IMAGES];
     }
-    dc_batch batch = {ROWS, IN, x_t, timesteps, time, labels};
+    dc_batch batch = {ROWS, IN, x_t, timesteps, time, labels, NULL};
     CHECK(entry.denoise(entry.context, &batch, &got, &err) == DC_OK);
     CHECK(got.dtype == DC_FLOAT32 && got.row_stride == OUT);
     for (int r = 0; r < ROWS; r++)
@@ -323,12 +323,12 @@ static void check_denoiser(const dc_dit *model, const dc_backend *backend, const
 }
 
 /* Counts what the real operation is asked, by layer. */
-static void (*real_linear)(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+static void (*real_linear)(const dc_backend *self, void *y, const void *x, const dc_linear *layer, int64_t n_rows,
                            dc_finish finish);
 static const dc_dit *counted_model;
 static int64_t n_embedded, n_times, n_modulated, n_final;
 
-static void counting_linear(const dc_backend *self, float *y, const float *x, const dc_linear *layer, int64_t n_rows,
+static void counting_linear(const dc_backend *self, void *y, const void *x, const dc_linear *layer, int64_t n_rows,
                             dc_finish finish)
 {
     n_embedded += layer == &counted_model->x_embedder ? n_rows : 0;
@@ -338,14 +338,14 @@ static void counting_linear(const dc_backend *self, float *y, const float *x, co
     real_linear(self, y, x, layer, n_rows, finish);
 }
 
-/* Rows as the loop asks them: an image's classes at one time are neighbours, then the next image at the same or another
- * time; more of them than share at once.  Each has the bits that it has alone, and what rows share is computed once. */
+/* Rows as the loop asks them: an image's classes at one time are neighbours, told so by the batch, then the next image at the
+ * same or another time; more of them than share at once.  Each has the bits that it has alone, and what rows share is computed once. */
 static void check_sharing(const dc_dit *model, const dc_backend *backend, int is_counted, const float *x)
 {
     enum { ROWS = 300 };
     static float batch[ROWS * IN], got[ROWS * OUT];
     double time[ROWS];
-    int64_t labels[ROWS];
+    int64_t labels[ROWS], input_of_row[ROWS];
     float alone[OUT];
     int same = 1;
     for (int r = 0; r < ROWS; r++) {
@@ -353,9 +353,8 @@ static void check_sharing(const dc_dit *model, const dc_backend *backend, int is
         memcpy(batch + r * IN, x + group % IMAGES * IN, IN * sizeof *x);
         time[r] = TIMES[group / 2 % IMAGES];
         labels[r] = (r % 3 + group % 2) % CLASSES;
+        input_of_row[r] = group;
     }
-    memcpy(batch + 4 * IN, batch, IN * sizeof *x); /* an input that comes again, not as a neighbour */
-    batch[7 * IN - 1] += 0.25f;                    /* neighbours that differ in their last element alone */
     dc_backend counting = *backend;
     dc_dit_operations operations = *backend->dit;
     operations.linear = counting_linear;
@@ -363,14 +362,14 @@ static void check_sharing(const dc_dit *model, const dc_backend *backend, int is
     real_linear = backend->dit->linear;
     counted_model = model;
     n_embedded = n_times = n_modulated = n_final = 0;
-    denoise(got, model, is_counted ? &counting : backend, batch, time, labels, ROWS);
+    denoise(got, model, is_counted ? &counting : backend, batch, time, labels, input_of_row, ROWS);
     if (is_counted) { /* rows 0-255, then 256-299: the cut is in a group */
-        CHECK(n_embedded == (100 + 1 + 3) * TOKENS);
+        CHECK(n_embedded == (100 + 1) * TOKENS);
         CHECK(n_times == 2 * IMAGES);
         CHECK(n_modulated == 2 * IMAGES * CLASSES && n_final == n_modulated);
     }
     for (int r = 0; r < ROWS; r++) {
-        denoise(alone, model, backend, batch + r * IN, &time[r], &labels[r], 1);
+        denoise(alone, model, backend, batch + r * IN, &time[r], &labels[r], NULL, 1);
         same &= memcmp(alone, got + r * OUT, sizeof alone) == 0;
     }
     CHECK(same);

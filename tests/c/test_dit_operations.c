@@ -45,8 +45,8 @@ enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 static dc_linear pack(const float *weight, const float *bias, int64_t n_in, int64_t n_out)
 {
     int64_t n_panels = (n_out + 31) / 32;
-    dc_linear layer = {n_in, n_out, calloc((size_t)(n_panels * n_in * 32), sizeof(float)),
-                       calloc((size_t)(n_panels * 32), sizeof(float))};
+    dc_linear layer = {.n_in = n_in, .n_out = n_out, .panels = calloc((size_t)(n_panels * n_in * 32), sizeof(float)),
+                       .bias = calloc((size_t)(n_panels * 32), sizeof(float))};
     for (int64_t j = 0; j < n_out; j++) {
         layer.bias[j] = bias[j];
         for (int64_t k = 0; k < n_in; k++)
@@ -65,10 +65,14 @@ static double silu(double v)
     return v / (1.0 + exp(-v));
 }
 
+/* Rows of a table that images choose, back and forth. */
+static const int64_t CHOICE[] = {2, 0, 3, 1, 0, 4, 2, 16, 5, 7, 6, 9, 8, 11, 10, 13, 12};
+enum { N_CHOICES = sizeof CHOICE / sizeof *CHOICE };
+
 /* The row of `other` that the epilogue of `row` reads. */
 static const float *other_of(dc_finish finish, int64_t row)
 {
-    int64_t index = finish.epilogue == DC_EPILOGUE_ADD ? row % finish.rows_per_other : row / finish.rows_per_other;
+    int64_t index = finish.epilogue == DC_EPILOGUE_ADD ? row % finish.rows_per_other : CHOICE[row / finish.rows_per_other];
     return finish.other + index * finish.other_stride;
 }
 
@@ -114,10 +118,11 @@ static void check_linear(const dc_backend *backend, const int64_t *shape, dc_epi
 {
     int64_t n_rows = shape[0], n_in = shape[1], n_out = shape[2], stride = n_out + 7, total = n_rows * n_out;
     float *x = numbers(n_rows * n_in, 1.0f, 1), *weight = numbers(n_out * n_in, 4.0f, 2), *bias = numbers(n_out, 2.0f, 3);
-    float *other = numbers(n_rows * stride, 1.0f, 4), *before = numbers(total, 1.0f, 5), *alone = numbers(n_out, 1.0f, 6);
+    float *other = numbers(N_CHOICES * stride, 1.0f, 4), *before = numbers(total, 1.0f, 5), *alone = numbers(n_out, 1.0f, 6);
     float *y = guarded(total);
     dc_linear layer = pack(weight, bias, n_in, n_out);
-    dc_finish finish = {epilogue, other, stride, n_rows < 3 ? n_rows : 3};
+    dc_finish finish = {epilogue, other, stride, n_rows < 3 ? n_rows : 3, CHOICE};
+    static const int64_t first = 0;
     double worst = 0.0;
     int same = 1;
     memcpy(y + GUARD, before, (size_t)total * sizeof *y);
@@ -129,7 +134,7 @@ static void check_linear(const dc_backend *backend, const int64_t *shape, dc_epi
                                     its_other);
         worst = error <= worst ? worst : error;
         memcpy(alone, before + row * n_out, (size_t)n_out * sizeof *alone);
-        backend->dit->linear(backend, alone, x + row * n_in, &layer, 1, (dc_finish){epilogue, its_other, stride, 1});
+        backend->dit->linear(backend, alone, x + row * n_in, &layer, 1, (dc_finish){epilogue, its_other, stride, 1, &first});
         same &= same_bits(alone, got, n_out);
     }
     CHECK_CLOSE(worst, 0.0, 1.0);
@@ -151,7 +156,7 @@ static void check_linear(const dc_backend *backend, const int64_t *shape, dc_epi
 static void check_modulate(const dc_backend *backend, int64_t n_images, int64_t n_tokens, int64_t hidden, float eps)
 {
     int64_t n_rows = n_images * n_tokens, total = n_rows * hidden, stride = 2 * hidden + 3;
-    float *x = numbers(total, 1.0f, 1), *modulation = numbers(n_images * stride, 1.0f, 2);
+    float *x = numbers(total, 1.0f, 1), *modulation = numbers(N_CHOICES * stride, 1.0f, 2);
     float *out = guarded(total), *alone = guarded(n_tokens * hidden);
     const float *shift = modulation, *scale = modulation + hidden;
     double worst = 0.0;
@@ -159,7 +164,8 @@ static void check_modulate(const dc_backend *backend, int64_t n_images, int64_t 
     for (int64_t row = 0; row < n_rows; row++)
         for (int64_t i = 0; i < hidden; i++)
             x[row * hidden + i] = (row % 2 ? 1e-3f : 2.0f) * x[row * hidden + i] + (row % 3 ? 0.0f : 3.0f);
-    backend->dit->modulate(backend, out + GUARD, x, shift, scale, stride, eps, n_images, n_tokens, hidden);
+    backend->dit->modulate(backend, out + GUARD, x, shift, scale, (dc_choice){CHOICE, stride}, eps,
+                           (dc_tokens){n_images, n_tokens, hidden, DC_PRECISION_FLOAT32});
     check_guards(out, total);
     for (int64_t row = 0; row < n_rows; row++) {
         const float *from = x + row * hidden, *got = out + GUARD + row * hidden;
@@ -170,7 +176,7 @@ static void check_modulate(const dc_backend *backend, int64_t n_images, int64_t 
             variance += (from[i] - mean) * (from[i] - mean) / (double)hidden;
         double inverse = 1.0 / sqrt(variance + eps);
         for (int64_t i = 0; i < hidden; i++) {
-            double s = 1.0 + scale[row / n_tokens * stride + i], b = shift[row / n_tokens * stride + i];
+            double s = 1.0 + scale[CHOICE[row / n_tokens] * stride + i], b = shift[CHOICE[row / n_tokens] * stride + i];
             /* the mean's rounding, magnified by 1 / deviation, and a relative share */
             double bound = 0x1p-22 * fabs(s) * inverse * (fabs(mean) + sqrt(variance)) * 4.0 + 1e-6;
             double error = fabs(got[i] - ((from[i] - mean) * inverse * s + b)) / bound;
@@ -179,8 +185,9 @@ static void check_modulate(const dc_backend *backend, int64_t n_images, int64_t 
     }
     CHECK_CLOSE(worst, 0.0, 1.0);
     for (int64_t image = 0; image < n_images; image++) {
-        backend->dit->modulate(backend, alone + GUARD, x + image * n_tokens * hidden, shift + image * stride,
-                               scale + image * stride, stride, eps, 1, n_tokens, hidden);
+        backend->dit->modulate(backend, alone + GUARD, x + image * n_tokens * hidden, shift, scale,
+                               (dc_choice){CHOICE + image, stride}, eps,
+                               (dc_tokens){1, n_tokens, hidden, DC_PRECISION_FLOAT32});
         same &= same_bits(alone + GUARD, out + GUARD + image * n_tokens * hidden, n_tokens * hidden);
     }
     CHECK(same);
@@ -226,7 +233,8 @@ static void check_attention(const dc_backend *backend, int64_t n_tokens, int64_t
         qkv[i] *= i % (3 * hidden) < 2 * hidden ? size : 1.0f;
     for (int64_t i = 0; i < n_scratch; i++)
         scratch[i] = NAN;
-    backend->dit->attention(backend, out + GUARD, qkv, scratch, N_IMAGES, n_tokens, hidden, n_heads);
+    backend->dit->attention(backend, out + GUARD, qkv, scratch, n_heads,
+                            (dc_tokens){N_IMAGES, n_tokens, hidden, DC_PRECISION_FLOAT32});
     check_guards(out, total);
     for (int64_t image = 0; image < N_IMAGES; image++) {
         for (int64_t head = 0; head < n_heads; head++) {
@@ -237,7 +245,8 @@ static void check_attention(const dc_backend *backend, int64_t n_tokens, int64_t
                     worst = fabs(got[d] - wanted[d]) <= worst ? worst : fabs(got[d] - wanted[d]);
             }
         }
-        backend->dit->attention(backend, alone + GUARD, qkv + image * 3 * per_image, scratch, 1, n_tokens, hidden, n_heads);
+        backend->dit->attention(backend, alone + GUARD, qkv + image * 3 * per_image, scratch, n_heads,
+                                (dc_tokens){1, n_tokens, hidden, DC_PRECISION_FLOAT32});
         same &= same_bits(alone + GUARD, out + GUARD + image * per_image, per_image);
     }
     /* a score, at most size^2 sqrt(head_dim), is rounded head_dim times; exp turns that into a relative error */
@@ -249,28 +258,68 @@ static void check_attention(const dc_backend *backend, int64_t n_tokens, int64_t
     free(alone);
 }
 
-/* ---- silu and the timestep embedding ----------------------------------------------------------------------------- */
+/* ---- the condition, the timestep embedding, pictures --------------------------------------------------------------- */
 
-static void check_silu(const dc_backend *backend)
+static void check_condition(const dc_backend *backend)
 {
-    enum { N = 1003 };
-    float *values = numbers(N, 100.0f, 1), *x = guarded(N), not_a_number = NAN, infinite = -INFINITY;
+    enum { HIDDEN = 101, TIMES = 3, CLASSES = 4, PAIRS = 5 };
+    static const int64_t time_of_pair[PAIRS] = {2, 0, 1, 2, 0}, class_of_pair[PAIRS] = {0, 3, 1, 2, 0};
+    float *times = numbers(TIMES * HIDDEN, 50.0f, 1), *table = numbers(CLASSES * HIDDEN, 50.0f, 2), *c = guarded(PAIRS * HIDDEN);
     double worst = 0.0;
-    memcpy(x + GUARD, values, N * sizeof *x);
-    backend->dit->silu(backend, x + GUARD, N);
-    check_guards(x, N);
-    for (int64_t i = 0; i < N; i++) {
-        double wanted = silu(values[i]), bound = 4e-7 * fabs(wanted) + 1e-30; /* exp's 2e-7, and its end at 88 */
-        worst = fabs(x[GUARD + i] - wanted) / bound <= worst ? worst : fabs(x[GUARD + i] - wanted) / bound;
+    times[0] = NAN;
+    times[1] = -INFINITY;
+    backend->dit->condition(backend, c + GUARD, times, table, time_of_pair, class_of_pair, PAIRS, HIDDEN, DC_PRECISION_FLOAT32);
+    check_guards(c, PAIRS * HIDDEN);
+    for (int64_t i = 0; i < PAIRS * HIDDEN; i++) {
+        int64_t pair = i / HIDDEN;
+        float sum = times[time_of_pair[pair] * HIDDEN + i % HIDDEN] + table[class_of_pair[pair] * HIDDEN + i % HIDDEN];
+        double wanted = silu(sum), bound = 4e-7 * fabs(wanted) + 1e-30; /* exp's 2e-7, and its end at 88 */
+        double error = fabs(c[GUARD + i] - wanted) / bound;
+        if (!isfinite(sum))
+            CHECK(!isfinite(c[GUARD + i])); /* a broken weight must not look like a number */
+        else
+            worst = error <= worst ? worst : error;
     }
     CHECK_CLOSE(worst, 0.0, 1.0);
-    backend->dit->silu(backend, &not_a_number, 1);
-    CHECK(isnan(not_a_number)); /* a broken weight must not look like a number */
-    backend->dit->silu(backend, &infinite, 1);
-    CHECK(!isfinite(infinite));
-    backend->dit->silu(backend, NULL, 0);
-    free(values);
+    backend->dit->condition(backend, NULL, times, table, time_of_pair, class_of_pair, 0, HIDDEN, DC_PRECISION_FLOAT32);
+    free(times);
+    free(table);
+    free(c);
+}
+
+/* Every number of a picture says where it stands: patches have them in the order of a convolution's weight, tokens give them
+ * back in that of (p, p, C), and a gathered row is the row that was asked. */
+static void check_pictures(const dc_backend *backend)
+{
+    enum { SIZE = 6, PATCH = 2, CHANNELS = 3, SIDE = SIZE / PATCH, ELEM = CHANNELS * SIZE * SIZE, ROWS = 4 };
+    float *x = malloc(ROWS * ELEM * sizeof *x), *patches = guarded(3 * ELEM), *out = guarded(ELEM);
+    static const int64_t row_of[] = {3, 1, 1};
+    const dc_picture picture = {SIZE, PATCH, CHANNELS};
+    int same = 1;
+    for (int i = 0; i < ROWS * ELEM; i++)
+        x[i] = (float)i;
+    backend->dit->patchify(backend, patches + GUARD, x, row_of, 3, picture, DC_PRECISION_FLOAT32);
+    check_guards(patches, 3 * ELEM);
+    for (int i = 0; i < 3 * ELEM; i++) {
+        int in_patch = i % (CHANNELS * PATCH * PATCH), token = i / (CHANNELS * PATCH * PATCH) % (SIDE * SIDE);
+        int c = in_patch / (PATCH * PATCH), row = token / SIDE * PATCH + in_patch / PATCH % PATCH;
+        int column = token % SIDE * PATCH + in_patch % PATCH;
+        same &= patches[GUARD + i] == (float)(row_of[i / ELEM] * ELEM + (c * SIZE + row) * SIZE + column);
+    }
+    backend->dit->unpatchify(backend, out + GUARD, x, 1, picture);
+    check_guards(out, ELEM);
+    for (int i = 0; i < ELEM; i++) {
+        int c = i % CHANNELS, row = i / CHANNELS / PATCH % PATCH, column = i / CHANNELS % PATCH;
+        int token = i / (CHANNELS * PATCH * PATCH);
+        same &= out[GUARD + (c * SIZE + token / SIDE * PATCH + row) * SIZE + token % SIDE * PATCH + column] == (float)i;
+    }
+    backend->dit->gather(backend, patches + GUARD, x, row_of, 3, ELEM);
+    for (int i = 0; i < 3 * ELEM; i++)
+        same &= patches[GUARD + i] == (float)(row_of[i / ELEM] * ELEM + i % ELEM);
+    CHECK(same);
     free(x);
+    free(patches);
+    free(out);
 }
 
 static void check_timestep_embedding(const dc_backend *backend, int64_t size, int shift)
@@ -280,7 +329,7 @@ static void check_timestep_embedding(const dc_backend *backend, int64_t size, in
     int64_t half = size / 2;
     float *out = guarded(N * size);
     double worst = 0.0;
-    backend->dit->timestep_embedding(backend, out + GUARD, times, N, size, shift);
+    backend->dit->timestep_embedding(backend, out + GUARD, times, N, size, shift, DC_PRECISION_FLOAT32);
     check_guards(out, N * size);
     for (int64_t n = 0; n < N; n++) {
         for (int64_t i = 0; i < half; i++) {
@@ -314,7 +363,8 @@ int main(void)
                 for (int64_t n_heads = 1; n_heads <= 3; n_heads += 2)
                     check_attention(backends[b], tokens[i], n_heads, head_dims[j], 3.0f);
         check_attention(backends[b], 49, 2, 32, 30.0f); /* scores of hundreds: exp alone would overflow */
-        check_silu(backends[b]);
+        check_condition(backends[b]);
+        check_pictures(backends[b]);
         check_timestep_embedding(backends[b], 256, 0);
         check_timestep_embedding(backends[b], 256, 1);
         check_timestep_embedding(backends[b], 2, 0);

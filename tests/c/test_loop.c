@@ -12,7 +12,7 @@ enum { N_ELEM = 37, T = 20, POOL = 40, CLASSES = 5, CONDITIONS = 8, IMAGES = 6 }
 /* The denoiser answers x_t (0.5 + t / 40) + 0.02 (1 + class) sin(element): classes differ, rows do not interfere. */
 typedef struct model {
     float *x_t, *answer;
-    int64_t n_rows, n_calls, n_released, largest_batch, wrong_condition;
+    int64_t n_rows, n_calls, n_released, largest_batch, wrong_condition, wrong_input;
     int64_t nan_condition, nan_timestep; /* where to answer NaN; -1: nowhere */
     int64_t fail_input, fail_denoise;    /* the call that fails; 0: none */
 } model;
@@ -46,6 +46,9 @@ static dc_status model_denoise(void *context, const dc_batch *batch, dc_predicti
     for (int64_t r = 0; r < batch->n_rows; r++) {
         int64_t t = batch->timesteps[r], condition = batch->condition[r] - 100;
         self->wrong_condition += condition < 0 || condition >= CONDITIONS || batch->time[r] != 0.25 * (double)t;
+        const float *x_t = batch->x_t + r * N_ELEM;
+        int64_t same = r > 0 && memcmp(x_t, x_t - N_ELEM, N_ELEM * sizeof *x_t) == 0;
+        self->wrong_input += batch->input_of_row[r] != (r == 0 ? 0 : batch->input_of_row[r - 1] + 1 - same);
         for (int64_t e = 0; e < N_ELEM; e++)
             self->answer[r * N_ELEM + e] = answer(batch->x_t[r * N_ELEM + e], t, condition, e);
         if (condition == self->nan_condition && t == self->nan_timestep)
@@ -148,7 +151,7 @@ static void run_lists(setting *s, outcome *outcomes, int backwards, const list *
     CHECK(dc_loop_advance(loop, 1, &race, &tag, &err) == DC_OK && race == NULL);
     dc_loop_stats stats = dc_loop_statistics(loop);
     CHECK(stats.n_evals == n_evals && stats.n_batches == s->model.n_released && stats.n_batches == s->model.n_calls);
-    CHECK(s->model.largest_batch <= s->params.batch_size && s->model.wrong_condition == 0);
+    CHECK(s->model.largest_batch <= s->params.batch_size && s->model.wrong_condition == 0 && s->model.wrong_input == 0);
     CHECK_CLOSE(stats.fill, (double)n_evals / (double)(stats.n_batches * s->params.batch_size), 1e-15);
     dc_loop_free(loop);
 }

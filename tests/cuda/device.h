@@ -22,6 +22,16 @@ static inline dc_prediction dense(const void *data, dc_dtype dtype, int64_t row_
     return {data, dtype, row_stride, 0, 0};
 }
 
+/* Uniform in (-size, size), the same every time. */
+static inline std::vector<float> random_floats(int64_t n, float size, uint32_t state)
+{
+    std::vector<float> values((size_t)n);
+    fill(values.data(), n, state);
+    for (float &value : values)
+        value *= size;
+    return values;
+}
+
 /* One CUDA backend on a stream of its own, and the memory that a test puts there. */
 struct device {
     cudaStream_t stream;

@@ -18,6 +18,7 @@
 #ifndef DC_SHIM_CUDA_RUNTIME_H
 #define DC_SHIM_CUDA_RUNTIME_H
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -29,7 +30,7 @@
 #define __host__
 #define __shared__ /* only as extern: shim.cc defines it */
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(n_threads)
+#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
@@ -65,6 +66,7 @@ template <typename T> static inline T shim_shuffle(unsigned mask, T value, int s
 }
 
 #define __shfl_sync(mask, value, lane) shim_shuffle(mask, value, (lane) & 31, __LINE__)
+#define __shfl_xor_sync(mask, value, lanes) shim_shuffle(mask, value, shim_lane() ^ (lanes), __LINE__)
 #define __shfl_down_sync(mask, value, delta) \
     shim_shuffle(mask, value, shim_lane() + (int)(delta) < 32 ? shim_lane() + (int)(delta) : shim_lane(), __LINE__)
 
@@ -76,6 +78,12 @@ template <typename T> static inline T __ldcs(const T *data)
 template <typename T> static inline T __ldg(const T *data)
 {
     return *data;
+}
+
+static inline void sincospi(double x, double *sine, double *cosine)
+{
+    double turned = 3.14159265358979323846 * (x - 2.0 * rint(x / 2.0)); /* whole turns are taken off exactly */
+    *sine = sin(turned), *cosine = cos(turned);
 }
 
 /* ---- the runtime --------------------------------------------------------------------------------------------------- */
@@ -95,6 +103,7 @@ typedef enum cudaError {
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorCapturedEvent = 907,
+    cudaErrorUnknown = 999,
 } cudaError_t;
 typedef enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 } cudaMemcpyKind;
 typedef enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 } cudaMemoryType;

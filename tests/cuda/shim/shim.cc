@@ -106,7 +106,7 @@ struct shim_graph {
 
 extern "C" {
 dim3 threadIdx, blockIdx;
-__attribute__((aligned(16))) float dc_terms[SHARED_MAX / sizeof(float)]; /* the shared memory of eps_error.cu */
+__attribute__((aligned(16))) float dc_terms[SHARED_MAX / sizeof(float)]; /* the kernels' shared memory */
 }
 
 namespace {
@@ -862,6 +862,38 @@ void shim_enqueue(cudaStream_t stream, std::function<void()> work)
 void shim_fail(const char *function, int after, cudaError_t status)
 {
     the.faults[function] = {after, status};
+}
+
+cudaError_t shim_fault(const char *function)
+{
+    return fault(function);
+}
+
+void shim_report(const char *text)
+{
+    report("%s", text);
+}
+
+bool shim_is_device(const void *memory, size_t n_bytes)
+{
+    const region *r = region_of((uintptr_t)memory);
+    return r != nullptr && r->what == DEVICE && (uintptr_t)memory + n_bytes <= r->end;
+}
+
+bool shim_is_written(const void *memory, size_t n_bytes)
+{
+    const region *r = region_of((uintptr_t)memory);
+    if (!shim_is_device(memory, n_bytes))
+        return false;
+    for (size_t at = ((uintptr_t)memory - r->begin) / GRAIN; at * GRAIN < (uintptr_t)memory - r->begin + n_bytes; at++)
+        if (!r->cells[at].is_written)
+            return false;
+    return true;
+}
+
+void shim_write(void *memory, size_t n_bytes)
+{
+    mark_written(region_of((uintptr_t)memory), (uintptr_t)memory, n_bytes);
 }
 
 void shim_set_ends(unsigned count)

@@ -34,6 +34,13 @@ void shim_memory(void *memory, size_t n_bytes, int device); /* memory of the tes
 void shim_forget(void *memory);                             /* it is that no longer; nothing waits */
 int64_t shim_live();                                        /* allocations, events, graphs: what was not freed */
 int shim_calls(const char *function);                       /* how often it was called since the last reset */
+
+/* For the double of a library. */
+cudaError_t shim_fault(const char *function); /* what shim_fail planned for it, now */
+void shim_report(const char *text);
+bool shim_is_device(const void *memory, size_t n_bytes);  /* one allocation's, of a device */
+bool shim_is_written(const void *memory, size_t n_bytes); /* and somebody wrote all of it */
+void shim_write(void *memory, size_t n_bytes);            /* the library did */
 }
 
 void shim_enqueue(cudaStream_t stream, std::function<void()> work); /* as a framework would, on the host */
