@@ -131,16 +131,16 @@ static dc_status record(dc_step *step, const passage *asked, int graph, dc_error
     const dc_denoiser *denoiser = &params->denoiser;
     const dc_device *device = params->backend->device;
     dc_status status = device->record(params->backend, graph, err);
-    if (status != DC_OK)
-        return status;
-    status = denoiser->recorder->begin(denoiser->context, graph, err);
-    if (status == DC_OK)
-        status = call_by_call(step, asked, err);
-    if (status == DC_OK)
-        status = denoiser->recorder->end(denoiser->context, graph, err);
-    dc_status seen = device->recorded(params->backend, status == DC_OK ? err : NULL);
-    if (status == DC_OK)
-        status = seen;
+    if (status == DC_OK) {
+        status = denoiser->recorder->begin(denoiser->context, graph, err);
+        if (status == DC_OK)
+            status = call_by_call(step, asked, err);
+        if (status == DC_OK)
+            status = denoiser->recorder->end(denoiser->context, graph, err);
+        dc_status seen = device->recorded(params->backend, status == DC_OK ? err : NULL);
+        if (status == DC_OK)
+            status = seen;
+    }
     step->is_recorded[graph] = status == DC_OK;
     step->is_unrecordable = status != DC_OK;
     return status == DC_OK ? DC_OK : denoiser->recorder->abandon(denoiser->context, graph, err);
