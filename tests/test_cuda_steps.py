@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 from fake_cupy import ndarray
-from test_cuda_shim import cupy, loop_options, module, on_device, on_host, pytestmark, rows
+from test_cuda_shim import cupy, module, on_device, on_host, pytestmark, rows
 
 import diffcls
 from diffcls import DeviceWarning, DTypeError, Fixed, InputError, Race, ShapeError, cuda, ops
@@ -193,6 +193,18 @@ class Recorded:
     def close(self):
         for graph in self.graphs.values():
             self.runtime.cudaGraphDestroy(graph)
+
+
+def loop_options(classifier, backend):
+    denoiser, lowered = classifier.denoiser, classifier._lowered
+    return {
+        "backend": backend, "shape": denoiser.shape, "alpha": denoiser.schedule.alpha, "sigma": denoiser.schedule.sigma,
+        "time": denoiser.schedule.time, "p": denoiser.p, "q": denoiser.q, "n_classes": len(classifier.classes),
+        "class_of_arm": classifier.arms.class_of_arm, "condition_offset": classifier.arms.offset,
+        "conditions": classifier.arms.conditions, "pool_temperature": 0.0, "trials": lowered.trials,
+        "policy": lowered.policy, "loss": "l2", "delta": 1.0, "seed": 0, "noise": None, "batch_size": 8,
+        "progress": None, "keep_errors": False,
+    }  # fmt: skip
 
 
 def run(entry, cupy, gaussian, images):
