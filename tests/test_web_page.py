@@ -5,6 +5,7 @@ python tests/test_web_page.py                                # draws the picture
 """
 
 import io
+import os
 import re
 import shutil
 import sys
@@ -31,6 +32,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium in PATH: see CONTRIBUTING.md"),
+    pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="a browser does not start under a sanitizer"),
     pytest.mark.filterwarnings("ignore::diffcls.OutOfWorldWarning"),
 ]
 
