@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import DiffclsError, InputError, MissingExtraError, OutOfWorldWarning
+from .errors import DiffclsError, InputError, OutOfWorldWarning
 from .evaluation.commands import add_commands
+from .packages import package
 
 if TYPE_CHECKING:
     from .tables import ErrorTable
@@ -271,10 +272,7 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _completion(options: argparse.Namespace) -> None:
-    try:
-        import shtab
-    except ImportError:
-        raise MissingExtraError("completion needs shtab: pip install 'diffcls[completion]'") from None
+    shtab = package("shtab", "completion needs shtab", "completion")
     print(shtab.complete(_parser(), options.shell))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .core_types import RaceResult
-from .errors import MissingExtraError
+from .packages import package
 from .stored import as_json
 
 Floats = NDArray[np.float64]
@@ -217,7 +217,7 @@ class Result:
         MissingExtraError
             pyarrow is not installed.
         """
-        pa = pyarrow()
+        pa = package("pyarrow", "to_arrow needs pyarrow", "results")
         columns: dict[str, Any] = {"class": self.classes, **{name: getattr(self, name) for name in COLUMNS}}
         columns["unlike_training"] = pa.array([self.unlike_training] * len(self.classes), pa.bool_())
         return pa.table(columns)
@@ -267,15 +267,6 @@ class Result:
 
 COLUMNS = ("losses", "stderr", "excess", "n_trials", "alive", "probabilities")
 """What a picture has one of for each class."""
-
-
-def pyarrow() -> Any:
-    """The package, or what to install."""
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise MissingExtraError("to_arrow needs pyarrow: pip install 'diffcls[results]'") from None
-    return pa
 
 
 def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .result import COLUMNS, Floats, Result, pyarrow
+from .packages import package
+from .result import COLUMNS, Floats, Result
 
 
 class Results(Sequence[Result]):
@@ -192,7 +193,7 @@ class Results(Sequence[Result]):
         MissingExtraError
             pyarrow is not installed.
         """
-        pa = pyarrow()
+        pa = package("pyarrow", "to_arrow needs pyarrow", "results")
         columns: Mapping[str, Any] = {
             "label": self.label,
             **{name: list(getattr(self, name)) for name in COLUMNS},

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from .core_types import Trials
 from .durable import PathLike, replacing
-from .errors import DiffclsError, InputError, MissingExtraError
+from .errors import DiffclsError, InputError
+from .packages import package
 from .profile import Profile
 from .schedule import Schedule
 from .stored import as_json
@@ -27,11 +28,7 @@ KEY = b"diffcls.error_table"
 
 
 def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtraError("an error table's file needs pyarrow: pip install 'diffcls[results]'") from None
-    return pyarrow
+    return package("pyarrow", "an error table's file needs pyarrow", "results")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

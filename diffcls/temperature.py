@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arguments import floats
-from .errors import DTypeError, FingerprintMismatchError, InputError, MissingExtraError, ShapeError
+from .errors import DTypeError, FingerprintMismatchError, InputError, ShapeError
 from .labels import check_labels
+from .packages import package
 from .result import Floats, Result, logits, probabilities
 from .stored import as_json, damaged, read_json, write_json
 
@@ -315,10 +316,7 @@ def _greatest_likelihood(
     excess: Floats, truth: NDArray[np.int64], log_prior: Floats, *, bias: bool
 ) -> tuple[float, Floats]:
     """(temperature, (K,) bias): the minimum of mean -log p + |bias|^2 / 2N, convex in (1 / temperature, bias)."""
-    try:
-        from scipy.optimize import minimize
-    except ImportError:
-        raise MissingExtraError("fit_temperature needs SciPy: pip install 'diffcls[sklearn]'") from None
+    minimize = package("scipy.optimize", "fit_temperature needs SciPy", "sklearn").minimize
     (n, k), rows = excess.shape, np.arange(len(truth))
     base = np.where(np.isnan(excess), -np.inf, log_prior)
     energy = np.nan_to_num(excess - np.nanmin(excess, axis=1, keepdims=True))

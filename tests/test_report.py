@@ -284,7 +284,7 @@ def test_commands(tmp_path, capsys):
     [
         (["--policy", "full"], "policy is 'full'"),
         (["--shard", "2"], "shard is '2', must be I/N"),
-        (["--shard", "2/2"], "shard is \\(2, 2\\)"),
+        (["--shard", "2/2"], "shard is .2/2., must be I/N"),
         (["--model", "none"], "there is no model 'none'"),
         (["--label-column", "truth"], "and no truth"),
         (["--prompts", "zebra"], "zebra"),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MissingExtraError
 from ..fingerprint import check_same
+from ..packages import package
 from ..result import Result
 
 PER_CLASS = ("losses", "stderr", "excess", "probabilities", "n_trials", "alive")
@@ -89,14 +89,10 @@ def from_line(line: bytes, key: int) -> Row | None:
 
 
 def pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError(
-            "results are Parquet files, which need pyarrow: pip install 'diffcls[results]'"
-        ) from None
-    return pyarrow
+    """With its submodule for Parquet."""
+    need = "results are Parquet files, which need pyarrow"
+    package("pyarrow.parquet", need, "results")
+    return package("pyarrow", need, "results")
 
 
 def schema(classes: Sequence[str], fingerprint: dict[str, str]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from ..errors import MissingExtraError
+from ..packages import package
 
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 """Okabe and Ito's: told apart by the colour-blind, on white and on black."""
@@ -100,8 +100,4 @@ def legend_above(ax: Any) -> None:
 
 
 def pyplot() -> Any:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise MissingExtraError("plots need matplotlib: pip install 'diffcls[plot]'") from None
-    return pyplot
+    return package("matplotlib.pyplot", "plots need matplotlib", "plot")
