@@ -244,9 +244,13 @@ class _Evaluation:
             if position % n_shards != index:
                 continue
             number, n_own = n_own, n_own + 1
-            label, known = self.labelling.of(item.label, position), self.store.known(number)
+            try:
+                raw, read = item.label() if callable(item.label) else item.label, True
+            except UNREADABLE:
+                raw, read = None, False  # `load` says why
+            label, known = self.labelling.of(raw, position), self.store.known(number)
             if known is not None:
-                if (known.id, known.label) != (id, label):
+                if known.id != id or (known.label != label and read and known.error is None):
                     raise FingerprintMismatchError(self._other_image(position, id, label, known))
                 self._add(number, known, new=False)
                 continue
@@ -292,8 +296,8 @@ class _Evaluation:
 
     def _add(self, number: int, row: Row | Kept, *, new: bool) -> None:
         self.store.add(number, row, new=new)
-        error, n_evals = (row.error, row.n_evals) if isinstance(row, Row) else (None, 0)
-        self.meter.row(new=new, error=error is not None, n_evals=n_evals)
+        n_evals = row.n_evals if isinstance(row, Row) else 0
+        self.meter.row(new=new, error=row.error is not None, n_evals=n_evals)
 
     def _one_by_one(self) -> None:
         """The denoiser gave NaN for one of those in flight: the others keep their answers, which depend on no neighbour."""
