@@ -281,9 +281,12 @@ def _ties(race: RaceResult, classes: Sequence[str]) -> list[str]:
 
 
 def probabilities(excess: Floats, log_prior: Floats, temperature: float) -> Floats:
-    """``softmax(log_prior - excess / temperature)``, (..., K); a class without a trial gets 0."""
+    """``softmax(log_prior - excess / temperature)``, (..., K); a class without a trial gets 0.
+
+    Through long doubles: NumPy's exp of doubles has other last bits on processors with AVX-512 than on those without.
+    """
     scores = logits(excess, log_prior, temperature)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights = np.exp((scores - scores.max(axis=-1, keepdims=True)).astype(np.longdouble))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float64)
 
 

@@ -357,10 +357,19 @@ diffcls.evaluate(classifier(), data(300), out={out!r}, part_size=16, shard=({ind
 """
 
 
-def start(out, index, n):
+def start(out, index, n, **environment):
     here = Path(__file__).parent
     code = CHILD.format(path=[str(here)], out=str(out), index=index, n=n)
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env={**os.environ, **environment})
+
+
+def test_the_table_does_not_depend_on_what_the_processor_can_do(tmp_path):
+    """Shards of machines that differ: NumPy's loops for AVX-512 and AVX2, and our own."""
+    less = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3", "DIFFCLS_SIMD": "scalar"}
+    for name, environment in (("here", {}), ("there", less)):
+        process = start(tmp_path / name, 0, 1, **environment)
+        assert process.wait() == 0, process.stderr.read().decode()
+    assert results(tmp_path / "here") == results(tmp_path / "there")
 
 
 def test_processes_that_start_at_once(tmp_path):

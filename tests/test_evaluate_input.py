@@ -1,5 +1,7 @@
 """Bad input of `diffcls.evaluate`: images, labels, ids and options."""
 
+import os
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +134,15 @@ def test_ids_that_stand_twice(tmp_path):
     named = [("a", x[0], None), ("b", x[1], None), ("a", x[2], None)]
     with pytest.raises(InputError, match="id 'a' stands twice in the data set, at images 0 and 2"):
         diffcls.evaluate(classifier(), named, out=tmp_path)
+
+
+def test_ids_that_are_no_utf_8(tmp_path):
+    x, _ = data(3)
+    names = ["a", os.fsdecode(b"\xff.png"), "\N{SNOWMAN}"]
+    images = list(zip(names, [x[0], np.zeros(7, np.float32), x[2]], [0, 1, 2], strict=True))
+    report = diffcls.evaluate(classifier(), images, out=tmp_path)
+    assert report.ids.to_pylist() == ["a", "\\udcff.png", "\N{SNOWMAN}"]
+    assert diffcls.evaluate(classifier(), images, out=tmp_path).n_errors == 1
 
 
 @pytest.mark.parametrize("empty", [[], iter(()), np.zeros((0, 4), np.float32)])

@@ -57,6 +57,44 @@ def test_pytorchs_wrappers_keep_the_names_of_classes(told, tmp_path):
         open_source(utils.ConcatDataset([whole, other]))
 
 
+def test_another_shards_images_are_not_read(told, tmp_path):
+    x, numbers, expected = told
+    read = []
+
+    class Counting(Torchvision):
+        def __getitem__(self, i):
+            read.append(i)
+            return super().__getitem__(i)
+
+    for shard in range(3):
+        diffcls.evaluate(classifier(), Counting(x, numbers), out=tmp_path / "out", shard=(shard, 3))
+        assert read == list(range(shard, N, 3))
+        read.clear()
+    assert results(tmp_path / "out") == expected
+
+
+def test_labels_that_are_read_with_a_broken_picture(told, tmp_path):
+    x, numbers, expected = told
+    broken = set()
+
+    class Flaky(Torchvision):
+        def __getitem__(self, i):
+            if i in broken:
+                raise OSError("truncated")
+            return super().__getitem__(i)
+
+    def run(*which, **options):
+        broken.clear()
+        broken.update(which)
+        return diffcls.evaluate(classifier(), Flaky(x, numbers), out=tmp_path / "out", part_size=5, **options)
+
+    assert [id for id, _ in run(3, 7).errors] == ["3", "7"]
+    assert run(3, 5).n_errors == 2  # finished images are taken as they are, whether they can be read today or not
+    assert run(3, retry_errors=True).n_errors == 1
+    assert run(retry_errors=True).n_errors == 0
+    assert results(tmp_path / "out") == expected
+
+
 def test_pytorchs_tensors_as_labels(told, tmp_path):
     torch = pytest.importorskip("torch")
     x, numbers, expected = told

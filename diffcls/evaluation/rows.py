@@ -65,6 +65,11 @@ def row_of(position: int, id: str, label: int | None, result: Result, full_predi
     )
 
 
+def storable(text: str) -> str:
+    """As UTF-8 can hold it: a name of a file need not be."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 # ---- lines of a journal ----------------------------------------------------------------------------------------------
 
 

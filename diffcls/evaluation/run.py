@@ -31,8 +31,8 @@ from .labelling import Labelling
 from .merging import merge_shards
 from .progress import Log, Meter, Progress, open_show
 from .report import Report
-from .rows import Row, row_of
-from .sources import UNREADABLE, Columns, Item, Source, open_source
+from .rows import Row, row_of, storable
+from .sources import UNREADABLE, Columns, Source, open_source
 from .store import Kept, Run, Shard, claim, part_size_of
 
 __all__ = ["Progress", "evaluate"]
@@ -238,18 +238,22 @@ class _Evaluation:
         """Images of this shard without a row; whatever needs no denoiser gets its row here."""
         n_shards, index, n_own = self.store.run.n_shards, self.store.index, 0
         for position, item in enumerate(self.source.items()):
-            self.n_images = position + 1
+            self.n_images, id = position + 1, storable(item.id)
             if item.own:
-                first = self._ids.setdefault(item.id, position)
+                first = self._ids.setdefault(id, position)
                 if first != position:
-                    raise InputError(f"id {item.id!r} stands twice in the data set, at images {first} and {position}")
+                    raise InputError(f"id {id!r} stands twice in the data set, at images {first} and {position}")
             if position % n_shards != index:
                 continue
             number, n_own = n_own, n_own + 1
-            label, known = self.labelling.of(item.label, position), self.store.known(number)
+            try:
+                raw, read = item.label() if callable(item.label) else item.label, True
+            except UNREADABLE:
+                raw, read = None, False  # `load` says why
+            label, known = self.labelling.of(raw, position), self.store.known(number)
             if known is not None:
-                if (known.id, known.label) != (item.id, label):
-                    raise FingerprintMismatchError(self._other_image(position, item, label, known))
+                if known.id != id or (known.label != label and read and known.error is None):
+                    raise FingerprintMismatchError(self._other_image(position, id, label, known))
                 self._add(number, known, new=False)
                 continue
             try:
@@ -257,13 +261,13 @@ class _Evaluation:
             except (MissingExtraError, ScorerError):
                 raise
             except UNREADABLE as error:
-                self._add(number, self._failed(position, item.id, label, error), new=True)
+                self._add(number, self._failed(position, id, label, error), new=True)
             else:
-                yield _Pending(number, position, item.id, label, encoded)
+                yield _Pending(number, position, id, label, encoded)
 
-    def _other_image(self, position: int, item: Item, label: int | None, known: Row | Kept) -> str:
-        if known.id != item.id:
-            differs = f"its id is {item.id!r}, not {known.id!r}"
+    def _other_image(self, position: int, id: str, label: int | None, known: Row | Kept) -> str:
+        if known.id != id:
+            differs = f"its id is {id!r}, not {known.id!r}"
         else:
             here, there = (None if one is None else self.classifier.classes[one] for one in (label, known.label))
             differs = f"its label is {here!r}, not {there!r}"
@@ -272,7 +276,8 @@ class _Evaluation:
     def _failed(self, position: int, id: str, label: int | None, error: Exception) -> Row:
         if self.strict:
             raise error
-        said = re.sub(r" at 0x[0-9a-f]+", "", str(error)) or type(error).__name__  # the same in every process
+        told = re.sub(r" at 0x[0-9a-f]+", "", str(error))  # the same in every process
+        said = storable(told) or type(error).__name__
         self.log.write("error", position=position, id=id, error=said)
         return Row(position, id, label, error=said)
 
@@ -293,8 +298,8 @@ class _Evaluation:
 
     def _add(self, number: int, row: Row | Kept, *, new: bool) -> None:
         self.store.add(number, row, new=new)
-        error, n_evals = (row.error, row.n_evals) if isinstance(row, Row) else (None, 0)
-        self.meter.row(new=new, error=error is not None, n_evals=n_evals)
+        n_evals = row.n_evals if isinstance(row, Row) else 0
+        self.meter.row(new=new, error=row.error is not None, n_evals=n_evals)
 
     def _one_by_one(self) -> None:
         """The denoiser gave NaN for one of those in flight: the others keep their answers, which depend on no neighbour."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,9 @@ class Item(NamedTuple):
     Parameters
     ----------
     id : str
-    label : int, str or None
-        As the data set has it; None: not known.
+    label : int, str, None or callable
+        As the data set has it; None: not known.  A callable, without arguments, gives it where the picture must be read to
+        know it: it is asked for this shard's images only, and may fail as `load` may.
     load : callable
         Without arguments.
     own : bool
@@ -220,7 +221,7 @@ def _one_of(names: Iterable[str], wanted: tuple[str, ...], what: str | None) -> 
 def indexed(dataset: Any) -> Source:
     """``dataset[i]`` is (image, target), as torchvision has it; ids are positions.
 
-    Where `targets` tells the labels, an image is decoded only when it is wanted.
+    Where `targets` tells the labels, an image is decoded only when it is wanted; else when its label is.
     """
     names, targets = _class_names(dataset), getattr(dataset, "targets", None)
     if targets is not None and (len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None):
@@ -231,12 +232,8 @@ def indexed(dataset: Any) -> Source:
             if targets is not None:
                 yield Item(str(i), targets[i], partial(_image, dataset, i))
                 continue
-            try:
-                image, target = _pair(dataset, i)
-            except UNREADABLE as error:
-                yield Item(str(i), None, partial(_fail, error))
-            else:
-                yield Item(str(i), target, partial(_itself, image))
+            entry = _Entry(dataset, i)
+            yield Item(str(i), entry.target, entry.image)
 
     return Source(items, len(dataset), names)
 
@@ -257,8 +254,21 @@ def _image(dataset: Any, position: int) -> Any:
     return _pair(dataset, position)[0]
 
 
-def _fail(error: Exception) -> Any:
-    raise error
+class _Entry:
+    """A pair that is read when half of it is wanted, and once."""
+
+    def __init__(self, dataset: Any, position: int) -> None:
+        self._dataset, self._position = dataset, position
+
+    @cached_property
+    def _both(self) -> tuple[Any, Any]:
+        return _pair(self._dataset, self._position)
+
+    def image(self) -> Any:
+        return self._both[0]
+
+    def target(self) -> Any:
+        return self._both[1]
 
 
 def _class_name(name: Any) -> str:

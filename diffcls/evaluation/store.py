@@ -41,6 +41,7 @@ class Kept(NamedTuple):
 
     id: str
     label: int | None
+    error: str | None
 
 
 class Run(NamedTuple):
@@ -250,7 +251,7 @@ class Shard:
         for row in journal:
             found[self._place(row)] = row
         if self.retry_errors:
-            found = {place: row for place, row in found.items() if isinstance(row, Kept) or row.error is None}
+            found = {place: row for place, row in found.items() if row.error is None}
         return found
 
     def _place(self, row: Row) -> int:
@@ -265,8 +266,9 @@ class Shard:
         retry = self.retry_errors and table.column("error").null_count < len(table)
         if len(table) == self.run.part_size and not retry and not whole_rows:
             at = {name: i for i, name in enumerate(self.run.classes)}
-            labels = (None if name is None else at[name] for name in table.column("label").to_pylist())
-            return dict(enumerate(map(Kept, table.column("id").to_pylist(), labels)))
+            ids, names, errors = (table.column(name).to_pylist() for name in ("id", "label", "error"))
+            labels = (None if name is None else at[name] for name in names)
+            return dict(enumerate(map(Kept, ids, labels, errors)))
         return dict(enumerate(row_files.from_table(file.read(), self.run.classes)))
 
     def _journal_path(self, part: int) -> Path:
