@@ -21,7 +21,13 @@ UP = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
 
 
 def unet(side: int, width: int, **config: Any) -> tuple[Any, dict[str, Any]]:
-    given = {"down_block_types": CROSS, "up_block_types": UP, "sample_size": side, "cross_attention_dim": width, **config}
+    given = {
+        "down_block_types": CROSS,
+        "up_block_types": UP,
+        "sample_size": side,
+        "cross_attention_dim": width,
+        **config,
+    }
     return UNet2DConditionModel(**given), {
         "sample": torch.empty(1, 4, side, side),
         "timestep": torch.empty(1),
@@ -67,7 +73,9 @@ def sana() -> tuple[Any, dict[str, Any]]:
 
 MODELS: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "Stable Diffusion 1, 512 px": lambda: unet(64, 768),
-    "Stable Diffusion 2, 512 px": lambda: unet(64, 1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True),
+    "Stable Diffusion 2, 512 px": lambda: unet(
+        64, 1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True
+    ),
     "SDXL, 1024 px": sdxl,
     "PixArt-alpha, 512 px, 120 tokens": lambda: pixart(64, 120),
     "PixArt-Sigma, 1024 px, 300 tokens": lambda: pixart(128, 300),
@@ -85,9 +93,7 @@ def share(make: Callable[[], tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
         if name.endswith(("attn2.to_k", "attn2.to_v")) or name.startswith("caption_projection.linear")
     ]
     for part in of_text:
-        part.register_forward_hook(
-            lambda part, args, out: kept.append(2.0 * out.numel() * part.in_features)
-        )
+        part.register_forward_hook(lambda part, args, out: kept.append(2.0 * out.numel() * part.in_features))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(**given)
     total = counter.get_total_flops()
