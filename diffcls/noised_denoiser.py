@@ -202,6 +202,8 @@ class NoisedClassifier:
         if posterior not in POSTERIORS:
             raise InputError(f"posterior is {posterior!r}, must be 'exact' or 'approximate'")
         denoiser = open_model(model, options.pop("device", None), options.pop("dtype", None))
+        given = {"sigma": sigma, "posterior": posterior, "unconditional": unconditional, **options}
+        self._made_of = denoiser, prompts, given
         self.sigma, self.posterior = _level(sigma), posterior
         self._null, self._condition = denoiser, 0
         if posterior == "approximate":
@@ -212,11 +214,19 @@ class NoisedClassifier:
     def __repr__(self) -> str:
         return f"NoisedClassifier({self.classifier!r}, sigma={self.sigma:g}, posterior={self.posterior!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made of: some models are read again by other processes, as they are on disk."""
+        return _remade, self._made_of
+
     def __call__(self, x: Any) -> NDArray[np.int64]:
         """(B,) class numbers of inputs x_tau (B, *shape)."""
         if self.posterior == "approximate":
             x = posterior_mean(self._null, x, self.sigma, self._condition)
         return np.array([result.index for result in self.classifier.stream(list(x))], np.int64)
+
+
+def _remade(model: Any, prompts: Any, given: dict[str, Any]) -> NoisedClassifier:
+    return NoisedClassifier(model, prompts, **given)
 
 
 def _level(sigma: Any) -> float:

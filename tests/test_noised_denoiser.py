@@ -146,6 +146,8 @@ def test_approximate_is_the_plain_classifier_of_what_was_denoised(rng):
     above = (model.schedule.sigma > TAU * model.schedule.alpha).astype(float)
     plain = diffcls.Classifier(model, ["a", "b", "c"], policy=diffcls.Fixed(64), weighting=above, progress=False)
     assert classify(x).tolist() == list(plain(h).index)
+    again = pickle.loads(pickle.dumps(classify))
+    assert again(x).tolist() == classify(x).tolist() and again.sigma == TAU
     assert (classify.classifier.trials["timestep"] >= np.flatnonzero(above)[0]).all()
 
 

@@ -128,6 +128,14 @@ def test_bad_input(call, error, said, x):
         call(diffusion(), x)
 
 
+def test_losses_that_are_nan_are_told(x):
+    model = diffcls.Denoiser(
+        lambda x_t, t, cond: x_t * torch.nan, shape=(3,), schedule=SCHEDULE, n_classes=2, framework="torch", name="bad"
+    )
+    with pytest.raises(diffcls.NonFiniteError, match="bad gave losses with NaN or infinity"):
+        dt.maximize_likelihood(dt.DiffusionClassifier(model, n_samples=2), x)
+
+
 def test_a_model_of_another_dtype_or_device_is_named(x):
     net = torch.nn.Linear(3, 3)
 

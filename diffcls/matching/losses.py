@@ -12,7 +12,7 @@ from ..classifier import Classifier
 from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError
 from ..models.registry import open_model
-from ..policies import Policy
+from ..policies import Fixed, Policy
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Matcher:
             denoiser, prompts = _with_texts(denoiser, prompts)
         self.texts, self.normalised = texts, unconditional is not None
         self.classifier = Classifier(denoiser, prompts, policy=policy, **options)
-        self._parts = (denoiser, prompts, {"policy": policy, **options})
+        self._parts = (denoiser, prompts, {"policy": Fixed(1), **options})  # `alone` is told its trials
 
     def alone(self, text: str) -> Classifier:
         """Of one of the texts, or of `UNCONDITIONAL`, with the noise that it has among the others."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import arguments
-from ..errors import InputError
+from ..errors import NonFiniteError
 from .attack import check_bounds, check_inputs, lengths
 from .classifier import DiffusionClassifier
 
@@ -55,6 +55,8 @@ def maximize_likelihood(
         An argument is impossible.
     TypeError
         `diffusion` is none, or `x_start` no floating-point tensor.
+    ArithmeticError
+        `x_start` or the losses hold NaN or infinity.
     """
     arguments.instance("diffusion", diffusion, DiffusionClassifier)
     check_inputs(x_start)
@@ -80,5 +82,5 @@ def maximize_likelihood(
                 x.clamp_(low, high)
     moved: Tensor = x.detach() + (x_start - clean)  # adds zero, and the gradient
     if not torch.isfinite(moved).all():
-        raise InputError("x_start or the model's losses hold NaN or infinity")
+        raise NonFiniteError(f"{diffusion.denoiser.name} gave losses with NaN or infinity")
     return moved
