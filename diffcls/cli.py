@@ -290,10 +290,8 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    try:
-        from .web.server import PORT, serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("PIL", "starlette", "uvicorn"):
-            raise
-        raise MissingExtraError(f"diffcls demo --web needs {error.name}: pip install 'diffcls[web]'") from None
+    for name in ("PIL", "starlette", "uvicorn"):
+        package(name, f"diffcls demo --web needs {name}", "web")
+    from .web.server import PORT, serve
+
     serve(PORT if options.port is None else options.port, browser=not options.no_browser)
