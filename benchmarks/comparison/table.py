@@ -74,13 +74,13 @@ def _shapes(record: dict[str, Any]) -> str:
     lines = [
         f"**`shapes`**: accuracy; in the last column, {questions.CUES}, the share of answers by shape, where none is right",
         "",
-        _line(["system", "parameters", *names]),
-        "|---" * (len(names) + 2) + "|",
+        _line(["system", "parameters", *names, "evaluations a picture"]),
+        "|---" * (len(names) + 3) + "|",
     ]
     for system in _systems(record, "shapes"):
         known = next(answers[system, name] for name in names if (system, name) in answers)
-        row = [system, _count(known["parameters"]), *(_share(answers.get((system, name))) for name in names)]
-        lines.append(_line(row))
+        rows = [answers.get((system, name)) for name in names]
+        lines.append(_line([system, _count(known["parameters"]), *map(_share, rows), _evals(rows)]))
     return "\n".join(lines)
 
 
@@ -141,4 +141,5 @@ def _evals(rows: list[Row | None]) -> str:
     means = [row["evals_mean"] for row in rows if row is not None and "evals_mean" in row]
     if not means:
         return "-"
-    return " and ".join(dict.fromkeys(f"{mean:,.0f}" for mean in means))
+    ends = dict.fromkeys(f"{mean:,.0f}" for mean in (min(means), max(means)))
+    return " to ".join(ends)
