@@ -21,14 +21,14 @@ def _comparison(record: dict[str, Any]) -> str:
     lines = [
         "**Accuracy, 95 % intervals** (Wilson's; of the mean over corruptions, the bootstrap's over pictures)",
         "",
-        "| system | parameters | training pictures | MNIST | under corruptions | optical digits | Fashion-MNIST | under corruptions | evaluations a picture |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| system | parameters | training pictures | shown in training | MNIST | under corruptions | optical digits | Fashion-MNIST | under corruptions | evaluations a picture |",
+        "|---" * 10 + "|",
     ]
     shifted = {(row["system"], row["group"], row["shift"]): row for row in record["robustness"]}
     for system in _systems(record, "mnist"):
         first = answers[system, "mnist"]
         cells = [
-            system, _count(first["parameters"]), _count(first["training pictures"]),
+            system, _count(first["parameters"]), _count(first["training pictures"]), _count(first["pictures seen"]),
             _share(first), _mean(shifted.get((system, "mnist", "corruptions"))), _share(answers.get((system, f"mnist, {OPTICAL}"))),
             _share(answers.get((system, "fashion-mnist"))), _mean(shifted.get((system, "fashion-mnist", "corruptions"))),
             _evals([answers.get((system, group)) for group in TITLES]),
@@ -74,13 +74,14 @@ def _shapes(record: dict[str, Any]) -> str:
     lines = [
         f"**`shapes`**: accuracy; in the last column, {questions.CUES}, the share of answers by shape, where none is right",
         "",
-        _line(["system", "parameters", *names, "evaluations a picture"]),
-        "|---" * (len(names) + 3) + "|",
+        _line(["system", "parameters", "shown in training", *names, "evaluations a picture"]),
+        "|---" * (len(names) + 4) + "|",
     ]
     for system in _systems(record, "shapes"):
         known = next(answers[system, name] for name in names if (system, name) in answers)
         rows = [answers.get((system, name)) for name in names]
-        lines.append(_line([system, _count(known["parameters"]), *map(_share, rows), _evals(rows)]))
+        sizes = [_count(known["parameters"]), _count(known["pictures seen"])]
+        lines.append(_line([system, *sizes, *map(_share, rows), _evals(rows)]))
     return "\n".join(lines)
 
 
