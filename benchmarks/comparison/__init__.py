@@ -1,6 +1,6 @@
 """The paper's comparison (Li et al., ICCV 2023), all systems on the same pictures: what ``paper_table.py`` runs.
 
-settings.py      how much of everything: small, hour, night
+settings.py      how much of everything: small, quick, hour, night
 tasks.py         pictures and the question asked of each: what every system is given
 shifts.py        the same test pictures as they are after a corruption, or another collection of digits
 questions.py     pictures of the model ``shapes`` with captions to choose from

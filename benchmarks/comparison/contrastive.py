@@ -47,7 +47,12 @@ class Contrastive:
 
 def facts(model: torch.nn.Module, n_pictures: int | None) -> dict[str, Any]:
     """Of the record; nobody says here how many pictures published weights were trained on."""
-    return {"kind": "contrastive", "parameters": n_parameters(model), "training pictures": n_pictures}
+    return {
+        "kind": "contrastive",
+        "parameters": n_parameters(model),
+        "training pictures": n_pictures,
+        "pictures seen": n_pictures,
+    }
 
 
 def rgb(image: Picture) -> Any:

@@ -91,7 +91,8 @@ def fit(setting: Setting) -> Probe:
     facts = {
         "kind": "features",
         "parameters": n_parameters(activations.module) + estimator[-1].coef_.size + estimator[-1].intercept_.size,
-        "training pictures": len(taught.labels),
+        "training pictures": len(taught.labels),  # of the probe; the model's own are those of the diffusion classifier
+        "pictures seen": None,
         "block": block + 1,
         "timestep": timestep,
         "validation accuracy": accuracy,

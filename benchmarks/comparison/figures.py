@@ -132,11 +132,15 @@ def _shift(record: dict[str, Any]) -> Any:
 
 def _sizes(record: dict[str, Any]) -> Any:
     """Accuracy against the number of parameters, and of training pictures."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
     for row_of_axes, (group, title) in zip(axes, TITLES.items(), strict=True):
-        rows = [row for row in record["answers"] if row["task"] == group and "all of" not in row["system"]]
+        rows = [
+            row
+            for row in record["answers"]
+            if row["task"] == group and (row["kind"] != "diffusion" or row["system"] == RACE)
+        ]
         main = next(row for row in rows if row["system"] == RESNET)
         for axis, quantity, same in zip(
             row_of_axes, ("parameters", "training pictures"), ("training pictures", "parameters"), strict=True
@@ -161,6 +165,11 @@ def _sizes(record: dict[str, Any]) -> Any:
                         color=colour,
                     )
             axis.set(xscale="log", xlabel=f"number of {quantity}", ylabel="accuracy in per cent", title=title)
+            axis.xaxis.set_major_locator(
+                ticker.LogLocator(subs=(1.0, 2.0, 5.0) if quantity == "parameters" else (1.0,))
+            )
+            axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
             axis.margins(x=0.2)
     return figure
 

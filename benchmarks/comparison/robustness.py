@@ -51,7 +51,8 @@ def expected(clean: Floats, shifted: Floats, standard: NDArray[np.bool_], n: int
 
 
 def robustness(clean: Right, shifted: Right, standard: NDArray[np.bool_], *, paired: bool, seed: int) -> Robustness:
-    """
+    """Accuracy clean and under a shift, what the line gives for the first, and how far the second is above it.
+
     Parameters
     ----------
     clean : (S, N) bool

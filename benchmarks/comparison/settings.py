@@ -79,10 +79,15 @@ SMALL = Setting(
     width=8, other_widths=(4,), other_sizes=(12,), vit_width=32, vit_depth=1, synthetic=2, ddim_steps=3, probe_training=12,
     probe_validation=12, probe_timesteps=(50, 400), fixed=(1, 2), stages="pets", contrastive_steps=2, contrastive_batch=4,
 )  # fmt: skip
-HOUR = Setting(
-    name="hour", n_test=200, shifts=(*SHIFTS, "optical digits"), n_shapes=200, n_kinds=100, steps=400, other_widths=(32,),
+QUICK = Setting(
+    name="quick", n_test=200, shifts=(*SHIFTS, "optical digits"), n_shapes=200, n_kinds=100, steps=400, other_widths=(32,),
     other_sizes=(200, 5000), synthetic=200, ddim_steps=25, probe_training=2000, probe_validation=500,
     probe_timesteps=(100, 300), fixed=(1, 4, 16), stages="pets", contrastive_steps=1500,
+)  # fmt: skip
+HOUR = Setting(
+    name="hour", n_test=500, shifts=(*SHIFTS, "optical digits"), n_shapes=500, n_kinds=200, steps=4000, other_widths=(8, 32),
+    other_sizes=(200, 2000, 20000), synthetic=500, ddim_steps=25, probe_training=4000, probe_validation=1000,
+    probe_timesteps=(50, 100, 200, 400), fixed=(1, 4, 16, 50), contrastive_steps=1500,
 )  # fmt: skip
 NIGHT = Setting(
     name="night", n_test=2000, shifts=(*SHIFTS, "optical digits"), n_shapes=1000, n_kinds=500, steps=12000, width=32,
@@ -90,4 +95,4 @@ NIGHT = Setting(
     probe_training=10000, probe_validation=2000, probe_timesteps=(25, 50, 100, 200, 400, 600),
     fixed=(1, 4, 16, 50, 250), contrastive_steps=6000, contrastive_batch=256,
 )  # fmt: skip
-SETTINGS = {setting.name: setting for setting in (SMALL, HOUR, NIGHT)}
+SETTINGS = {setting.name: setting for setting in (SMALL, QUICK, HOUR, NIGHT)}

@@ -38,8 +38,11 @@ RESNET, VIT, SYNTHETIC, PROBE, SMALL_CLIP = (
     "diffusion features",
     "small CLIP",
 )
-N_TRAINED = {"digits": 116_000, "shapes": 12_000 * 128 + 2_400 * 64}
-"""Training pictures of the two diffusion models (their cards): different ones of the first, drawn anew each of the second."""
+TRAINED = {
+    "digits": {"training pictures": 116_000, "pictures seen": 4_000 * 128 + 7_500 * 64},
+    "shapes": {"training pictures": 12_000 * 128 + 2_400 * 64, "pictures seen": 12_000 * 128 + 2_400 * 64},
+}
+"""Of the two diffusion models, by their cards: different pictures, and how many were shown; those of shapes are drawn anew."""
 
 
 class System(Protocol):
@@ -115,12 +118,10 @@ class Plan:
         yield Planned(STAGES, clean, lambda: self._diffusion(policies.paper(setting.stages)))
 
     def _diffusion(self, policy: policies.Policy) -> System:
-        return Diffusion(diffcls.load(), policy, diffusion_facts("digits-and-clothes.safetensors", N_TRAINED["digits"]))
+        return Diffusion(diffcls.load(), policy, diffusion_facts("digits-and-clothes.safetensors", "digits"))
 
     def _shapes_diffusion(self) -> System:
-        return Diffusion(
-            diffcls.load("shapes"), diffcls.Race(), diffusion_facts("shapes/*/*.safetensors", N_TRAINED["shapes"])
-        )
+        return Diffusion(diffcls.load("shapes"), diffcls.Race(), diffusion_facts("shapes/*/*.safetensors", "shapes"))
 
     def _network(self, name: str, width: int | None, n: int | None = None) -> System:
         return self._trained(name, width, tasks.training(self.setting, n), "standard")
@@ -157,16 +158,17 @@ class Plan:
     ) -> System:
         path = self.out / "networks" / f"{name.replace(',', '').replace(' ', '-')}.pt"
         facts = {"kind": kind, "parameters": n_parameters(model), "training pictures": n}
+        facts["pictures seen"] = self.setting.steps * self.setting.batch
         return Network(train(model, stream, self.setting.steps, self.setting.batch, path), names, see, facts)
 
 
-def diffusion_facts(files: str, n_pictures: int) -> dict[str, Any]:
+def diffusion_facts(files: str, which: str) -> dict[str, Any]:
     """Of an embedded model, whose parameters are counted in its files."""
     n = 0
     for path in sorted(Path(diffcls.models.__file__).parent.glob(files)):
         with safe_open(path, "pt") as stored:
             n += sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
-    return {"kind": "diffusion", "parameters": n, "training pictures": n_pictures}
+    return {"kind": "diffusion", "parameters": n, **TRAINED[which]}
 
 
 def colours(images: list[tasks.Picture]) -> Any:

@@ -21,14 +21,14 @@ def _comparison(record: dict[str, Any]) -> str:
     lines = [
         "**Accuracy, 95 % intervals** (Wilson's; of the mean over corruptions, the bootstrap's over pictures)",
         "",
-        "| system | parameters | training pictures | MNIST | under corruptions | optical digits | Fashion-MNIST | under corruptions | evaluations a picture |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| system | parameters | training pictures | shown in training | MNIST | under corruptions | optical digits | Fashion-MNIST | under corruptions | evaluations a picture |",
+        "|---" * 10 + "|",
     ]
     shifted = {(row["system"], row["group"], row["shift"]): row for row in record["robustness"]}
     for system in _systems(record, "mnist"):
         first = answers[system, "mnist"]
         cells = [
-            system, _count(first["parameters"]), _count(first["training pictures"]),
+            system, _count(first["parameters"]), _count(first["training pictures"]), _count(first["pictures seen"]),
             _share(first), _mean(shifted.get((system, "mnist", "corruptions"))), _share(answers.get((system, f"mnist, {OPTICAL}"))),
             _share(answers.get((system, "fashion-mnist"))), _mean(shifted.get((system, "fashion-mnist", "corruptions"))),
             _evals([answers.get((system, group)) for group in TITLES]),
@@ -74,13 +74,14 @@ def _shapes(record: dict[str, Any]) -> str:
     lines = [
         f"**`shapes`**: accuracy; in the last column, {questions.CUES}, the share of answers by shape, where none is right",
         "",
-        _line(["system", "parameters", *names]),
-        "|---" * (len(names) + 2) + "|",
+        _line(["system", "parameters", "shown in training", *names, "evaluations a picture"]),
+        "|---" * (len(names) + 4) + "|",
     ]
     for system in _systems(record, "shapes"):
         known = next(answers[system, name] for name in names if (system, name) in answers)
-        row = [system, _count(known["parameters"]), *(_share(answers.get((system, name))) for name in names)]
-        lines.append(_line(row))
+        rows = [answers.get((system, name)) for name in names]
+        sizes = [_count(known["parameters"]), _count(known["pictures seen"])]
+        lines.append(_line([system, *sizes, *map(_share, rows), _evals(rows)]))
     return "\n".join(lines)
 
 
@@ -141,4 +142,5 @@ def _evals(rows: list[Row | None]) -> str:
     means = [row["evals_mean"] for row in rows if row is not None and "evals_mean" in row]
     if not means:
         return "-"
-    return " and ".join(dict.fromkeys(f"{mean:,.0f}" for mean in means))
+    ends = dict.fromkeys(f"{mean:,.0f}" for mean in (min(means), max(means)))
+    return " to ".join(ends)
