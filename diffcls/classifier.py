@@ -249,8 +249,22 @@ class Classifier:
     def _make_entry(self) -> Entry:
         return make_entry(self.denoiser, self.device)
 
-    def _lower_for(self, n_arms: int) -> Lowered:
-        """This classifier's policy for a race of so many of its prompts."""
+    def lower_for(self, n_arms: int) -> Lowered:
+        """This classifier's policy for a race of so many of its prompts.
+
+        Parameters
+        ----------
+        n_arms : int
+
+        Returns
+        -------
+        Lowered
+
+        Raises
+        ------
+        ValueError
+            The noise has fewer rows than the policy has trials.
+        """
         return self._lowered if n_arms == len(self.arms.class_of_arm) else self._lower(self.policy, n_arms)
 
     def _lower(self, policy: Policy, n_arms: int | None = None) -> Lowered:

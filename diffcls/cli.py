@@ -54,7 +54,7 @@ def _told(error: Exception) -> str:
     """As every other command says it: the file, then what is wrong with it."""
     if isinstance(error, DiffclsError) or not isinstance(error, OSError) or error.filename is None:
         return str(error)
-    return f"{error.filename}: {(error.strerror or 'can not be used').lower()}"
+    return f"{error.filename}: {error.strerror or 'can not be used'}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -122,7 +122,7 @@ class InFlight:
         classifier = self.classifier
         key = len(classifier.arms.class_of_arm) if n_arms is None else n_arms
         if key not in self._lanes:
-            lowered = self.lowered or classifier._lower_for(key)
+            lowered = self.lowered or classifier.lower_for(key)
             keep_errors = self.keep_errors or classifier.denoiser.world is not None
             report = None if self.report is None else lambda n: self._reported(key, n)
             self._lanes[key] = _Lane(classifier.make_loop(lowered, report, keep_errors=keep_errors), lowered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,11 @@ def _wheel_tag() -> str:
 
 
 def _gil() -> str:
-    """Only a build without the GIL is worth a word."""
+    """Only a build that can do without the GIL is worth a word: a module may have switched it on."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return ""
     enabled = getattr(sys, "_is_gil_enabled", lambda: True)
-    return "" if enabled() else " (free-threaded, the GIL is off)"
+    return f" (free-threaded, the GIL is {'on' if enabled() else 'off'})"
 
 
 def _processor() -> str:

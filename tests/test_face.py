@@ -242,7 +242,7 @@ def test_classify_command(picture_file, capsys):
         (["classify", "FILE", "--prompts", "cat"], "'cat' is not a class"),
         (["classify", "FILE", "--model", "none"], "there is no model 'none'"),
         (["classify", "FILE", "--risk", "2"], "risk is 2.0"),
-        (["replay", "missing.arrow"], "missing.arrow: no such file or directory"),
+        (["replay", "missing.arrow"], "missing.arrow: No such file or directory"),
         (["demo", "--out", "."], "must be a file in a folder that is there"),
         (["demo", "--out", "missing/sheet.png"], "must be a file in a folder that is there"),
         (["evaluate", "FILE", "--out", "out", "--shard", "2/2"], "must be I/N with I from 0 to N - 1"),
