@@ -74,7 +74,7 @@ def shard_tables(out: Path, run: Run, index: int) -> Iterator[Any]:
         content = path.read_bytes()
         if not path.name.endswith(f"-{checksum(content)}.parquet"):
             raise InputError(f"{path} is damaged; evaluate shard {index} again, which makes it anew")
-        table = pa.parquet.read_table(pa.BufferReader(content))
+        table = pa.parquet.ParquetFile(pa.BufferReader(content)).read(**row_files.ALONE)
         row_files.check_own(table.schema, kinds, str(path))
         yield _named_alike(table, run)
 
@@ -91,6 +91,8 @@ def _in_order(out: Path, run: Run, n_images: int) -> Iterator[Any]:
     Of each shard one part is in memory, and of the result another.
     """
     pa, n_rows = row_files.pyarrow(), part_size_of(len(run.classes))
+    import pyarrow.compute
+
     nothing = row_files.schema(run.classes, run.fingerprint).empty_table()
     streams = [_Stream(nothing, shard_tables(out, run, index)) for index in range(run.n_shards)]
     for first in range(0, n_images, n_rows):
@@ -99,7 +101,8 @@ def _in_order(out: Path, run: Run, n_images: int) -> Iterator[Any]:
             stream.take(len(range(first + (index - first) % run.n_shards, block.stop, run.n_shards)))
             for index, stream in enumerate(streams)
         ]
-        table = pa.concat_tables(pieces).sort_by("position")
+        table = pa.concat_tables(pieces)
+        table = table.take(pyarrow.compute.sort_indices(table.column("position")))
         if table.column("position").to_pylist() != list(block):
             raise InputError(f"{out} lacks images between {block.start} and {block.stop - 1}; evaluate it again")
         yield table.combine_chunks()  # one piece, however many it was made of

@@ -95,7 +95,7 @@ class Report:
             raise InputError(f"{out} has no {RESULTS}: its shards are not done, or not merged (merge_shards)")
         try:
             file = pa.parquet.ParquetFile(out / RESULTS)
-            return cls._of(run, (file.read_row_group(i) for i in range(file.num_row_groups)))
+            return cls._of(run, (file.read_row_group(i, **row_files.ALONE) for i in range(file.num_row_groups)))
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"{out / RESULTS} is damaged ({str(error).splitlines()[0]}): merge_shards makes it anew"

@@ -181,3 +181,6 @@ def to_bytes(table: Any) -> Any:
 
 OPTIONS: dict[str, Any] = {"compression": "zstd", "write_statistics": False}
 """Of every Parquet file here: the same rows are the same bytes."""
+
+ALONE: dict[str, Any] = {"use_threads": False}
+"""Of every reading here: files are small, and Arrow's threads, if still there when a process ends at once, can abort it."""

@@ -262,14 +262,14 @@ class Shard:
         pa = row_files.pyarrow()
         file = pa.parquet.ParquetFile(pa.BufferReader(content))
         row_files.check_own(file.schema_arrow, self.schema, f"{self.folder / name}")
-        table = file.read(["id", "label", "error"])
+        table = file.read(["id", "label", "error"], **row_files.ALONE)
         retry = self.retry_errors and table.column("error").null_count < len(table)
         if len(table) == self.run.part_size and not retry and not whole_rows:
             at = {name: i for i, name in enumerate(self.run.classes)}
             ids, names, errors = (table.column(name).to_pylist() for name in ("id", "label", "error"))
             labels = (None if name is None else at[name] for name in names)
             return dict(enumerate(map(Kept, ids, labels, errors)))
-        return dict(enumerate(row_files.from_table(file.read(), self.run.classes)))
+        return dict(enumerate(row_files.from_table(file.read(**row_files.ALONE), self.run.classes)))
 
     def _journal_path(self, part: int) -> Path:
         return self.folder / f"part-{part:08d}.journal"
