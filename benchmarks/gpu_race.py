@@ -36,22 +36,6 @@ def build(place: Place, config: Config) -> DiT:
     return module
 
 
-class TorchRace(RaceReference):
-    """The reference, which asks for the errors of a round when it opens: its table is empty before."""
-
-    def ask(self, errors: Callable[[Any, Any], np.ndarray]) -> TorchRace:
-        self._ask = errors
-        return self
-
-    def round_length(self, caps: list[tuple[int, int]]) -> int:
-        m = super().round_length(caps)
-        if m > 0:
-            trials = np.arange(self.n, self.n + m)
-            self.errors[np.ix_(self.alive, trials)] = self._ask(trials, self.alive).T
-            self.loss = self.errors * self.weights
-        return m
-
-
 def with_torch(place: Place, module: DiT, classifier: diffcls.Classifier, images: np.ndarray) -> Callable[[], object]:
     lowered, n_classes = classifier._lowered, len(classifier.classes)
     alpha = torch.tensor(SCHEDULE.alpha).float().to(place.name)
@@ -61,21 +45,22 @@ def with_torch(place: Place, module: DiT, classifier: diffcls.Classifier, images
     def decide(image: np.ndarray) -> int:
         x = torch.from_numpy(image).to(place.name)
 
-        def errors(trials: np.ndarray, arms: list[int]) -> np.ndarray:
+        def errors(arms: list[int], trials: range) -> np.ndarray:
             k, n, one = len(arms), len(trials), (len(trials), 1, 1, 1)
-            t = steps[torch.from_numpy(trials).to(place.name)]
+            t = steps[trials.start : trials.stop]
             eps = torch.randn((n, *x.shape), device=place.name)
             x_t = (alpha[t].view(one) * x + sigma[t].view(one) * eps).repeat_interleave(k, 0)
             labels = torch.tensor(arms, device=place.name).repeat(n)
             with torch.no_grad():
                 said = module(x_t, t.repeat_interleave(k), labels)
             loss = (said - eps.repeat_interleave(k, 0)).square().flatten(1).mean(1)
-            return loss.double().cpu().numpy().reshape(n, k)
+            return loss.double().cpu().numpy().reshape(n, k).T
 
         table = np.full((n_classes, len(lowered.trials["timestep"])), np.nan)
-        isf = _core.student_isf
-        race = TorchRace(table, lowered.trials["weight"], lowered.policy, lambda p, df: isf(p, df), range(n_classes))
-        return race.ask(errors).run().leader()
+        race = RaceReference(
+            table, lowered.trials["weight"], lowered.policy, _core.student_isf, range(n_classes), ask=errors
+        )
+        return race.run().leader()
 
     return lambda: [decide(image) for image in images]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import cuda, cuda_native
 from .cuda_graph import Tapes
-from .denoiser import _evaluating, _take, _torch_dtype
+from .framework_calls import evaluating, take_rows, torch_dtype
 
 if TYPE_CHECKING:
     from .denoiser import Denoiser
@@ -67,8 +67,8 @@ class DeviceCall:
         self.module = sys.modules[self.framework]
         self.dtype = denoiser.dtype
         if self.framework == "torch":
-            self.dtype = _torch_dtype(self.module, denoiser.dtype)
-        self.conditions = None if denoiser.conditions is None else _take(denoiser.conditions, self._condition)
+            self.dtype = torch_dtype(self.module, denoiser.dtype)
+        self.conditions = None if denoiser.conditions is None else take_rows(denoiser.conditions, self._condition)
         self.stream: Any = None
         self.is_recorded = denoiser.cuda_graph
         self.tapes: Tapes | None = None
@@ -111,7 +111,7 @@ class DeviceCall:
                 t, ids = self._put(denoiser.time_of(time)), self._put(condition)
             else:
                 t, ids = tape.numbers(len(time))
-            cond = ids if self.conditions is None else _take(self.conditions, lambda rows: rows[ids])
+            cond = ids if self.conditions is None else take_rows(self.conditions, lambda rows: rows[ids])
             return denoiser.predict(self._cast(x_t), t, cond)
 
     # ---- steps as graphs: PyTorch only ----
@@ -141,7 +141,7 @@ class DeviceCall:
             if self.framework == "torch":
                 stack.enter_context(self.module.cuda.stream(self.stream))
                 stack.enter_context(self.module.no_grad())
-                stack.enter_context(_evaluating(self.denoiser.predict))
+                stack.enter_context(evaluating(self.denoiser.predict))
             else:
                 stack.enter_context(self.module.cuda.Device(self.device))
                 stack.enter_context(self.stream)

@@ -11,7 +11,8 @@ from .native import NativeDenoiser
 from .threads import backend
 
 if TYPE_CHECKING:
-    from .denoiser import Call, Denoiser
+    from .denoiser import Denoiser
+    from .framework_calls import Call
 
 Entry = Any
 """A `_core.DiT`, a `Call`, a `DeviceCall` or a `NativeEntry`."""

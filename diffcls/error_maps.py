@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from . import arguments, ops
 from .core_types import Trials
-from .denoiser import Denoiser, _numpy_call
+from .denoiser import Denoiser
 from .errors import DTypeError, InputError, NonFiniteError, ShapeError
+from .framework_calls import numpy_call
 from .labels import class_index
 from .options import split_images
 from .policies import Fixed
@@ -221,7 +222,7 @@ def _differences(
     """``rho_b - rho_a`` of one trial after the other, each (*shape).  They are drawn under the weighting and count alike."""
     denoiser, trials = classifier.denoiser, classifier._lower(Fixed(n_samples)).trials
     entry = denoiser.entry()
-    call = entry if callable(entry) else _numpy_call(denoiser)
+    call = entry if callable(entry) else numpy_call(denoiser)
     schedule, rho = denoiser.schedule, RHO[classifier.loss]
     share = np.concatenate([np.full(len(c), sign / len(c)) for c, sign in zip(conditions, (-1.0, 1.0), strict=True)])
     asked = np.concatenate(conditions)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arguments import floats, integer
-from .denoiser import Conditions, Denoiser, _evaluating
+from .denoiser import Denoiser
 from .errors import DTypeError, InputError
+from .framework_calls import Conditions, evaluating
 from .schedule import Schedule
 
 
@@ -76,7 +77,7 @@ def k_denoiser(
 
     def predict(x_t: Any, sigma: Any, cond: Any) -> Any:
         level = sigma.reshape(-1, *[1] * (x_t.ndim - 1))
-        with _evaluating(model):
+        with evaluating(model):
             return (x_t - model(x_t, sigma, **{condition: cond})) / level
 
     if device is None and hasattr(model, "parameters"):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import shown
-from ..denoiser import Denoiser, _evaluating, _torch_dtype
+from ..denoiser import Denoiser
 from ..errors import DeviceError, DTypeError, InputError
 from ..fingerprint import digest_of_tensors
+from ..framework_calls import evaluating, torch_dtype
 from . import loading, refusals
 from .adapter import Adapter
 from .families import find, half_of
@@ -137,7 +138,7 @@ def _load(name: str, index: Mapping[str, Any], device: Any, dtype: Any, options:
     where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     if where.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"device is {shown(device)}, and PyTorch finds no GPU here")
-    wanted = _torch_dtype(torch, dtype)
+    wanted = torch_dtype(torch, dtype)
     mapped = options.get("device_map") is not None
     if wanted is None and (where.type != "cpu" or mapped):
         wanted = getattr(torch, half_of(index))
@@ -225,11 +226,12 @@ class DiffusersDenoiser(Denoiser):
         device : str, torch.device or None
         dtype : str, torch.dtype or None
             Where the pipeline is and what its denoiser computes in; None: not asked.
+        memory_format : torch.memory_format, str or None
+            Of x_t, as of `Denoiser`; None: as before.
 
         Returns
         -------
         DiffusersDenoiser
-            Itself.
 
         Raises
         ------
@@ -242,7 +244,7 @@ class DiffusersDenoiser(Denoiser):
             raise DeviceError(
                 f"device is {shown(device)}, and the pipeline is on {self.device}; move it with pipe.to({shown(device)})"
             )
-        if dtype is not None and _torch_dtype(torch, dtype) != self.dtype:
+        if dtype is not None and torch_dtype(torch, dtype) != self.dtype:
             raise DTypeError(
                 f"dtype is {shown(dtype)}, and the pipeline's denoiser is {self.dtype}; convert it with pipe.to(...)"
             )
@@ -257,7 +259,7 @@ class DiffusersDenoiser(Denoiser):
     def _predict(self, x_t: Any, t: Any, cond: Any) -> Any:
         import torch
 
-        with torch.inference_mode(), _evaluating(self.adapter.module):
+        with torch.inference_mode(), evaluating(self.adapter.module):
             while True:
                 rows = self._rows[0]
                 try:

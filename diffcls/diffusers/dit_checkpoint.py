@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import integer
-from ..denoiser import Denoiser, _torch_dtype
+from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError, MissingExtraError, WeightsError
+from ..framework_calls import torch_dtype
 from ..schedule import Schedule
 from .latents import Latents, PictureEncoder
 from .loading import PICKLES
@@ -110,7 +111,7 @@ def load_dit(
             f"{place} is no state dict of the original DiT ({' '.join(str(error).split())[:300]})"
         ) from None
     where = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    kind = _torch_dtype(torch, dtype) or torch.float32
+    kind = torch_dtype(torch, dtype) or torch.float32
     model = model.to(where, kind).eval()
     channels, side = int(config["in_channels"]), int(config["input_size"])
     encode = None

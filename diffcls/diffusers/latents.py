@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..denoiser import _evaluating
 from ..errors import InputError, NonFiniteError
+from ..framework_calls import evaluating
 from .pictures import prepare
 
 RULES = ("scaling", "shifted", "moments", "batch norm")
@@ -80,7 +80,7 @@ class Latents:
             self.vae.to(dtype=torch.float32)
         try:
             x = torch.from_numpy(pixels)[None].to(device, torch.float32 if upcast else dtype)
-            with torch.no_grad(), _evaluating(self.vae):
+            with torch.no_grad(), evaluating(self.vae):
                 x_start = self.normalise(self.mean(x).float())
         finally:
             if upcast:

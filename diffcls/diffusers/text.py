@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..denoiser import _evaluating
 from ..errors import InputError, TruncationWarning, warn_caller
+from ..framework_calls import evaluating
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -68,7 +68,7 @@ class PromptEncoder:
         offloaded = self.adapter.settings.text_encoders == "offload"
         with ExitStack() as stack:
             for _, encoder in text_encoders(self.adapter.pipe):
-                stack.enter_context(_evaluating(encoder))
+                stack.enter_context(evaluating(encoder))
                 if offloaded:
                     encoder.to(self.device)
                     stack.callback(encoder.to, "cpu")

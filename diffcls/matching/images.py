@@ -43,7 +43,7 @@ def race_images(matcher: Matcher, images: Any) -> tuple[NDArray[np.int64], int]:
     if not items:
         raise InputError("images is empty, must have one image or more")
     pictures = [classifier.encode(item, i, listed=False) for i, item in enumerate(items)]
-    lowered = classifier._lower_for(len(pictures))
+    lowered = classifier.lower_for(len(pictures))
     without = _Grown(matcher.alone(UNCONDITIONAL), pictures, lowered)
     ranking, n_evals = [], 0
     for text in matcher.texts:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..denoiser import Denoiser, _numpy_call
+from ..denoiser import Denoiser
+from ..framework_calls import numpy_call
 from ..ops import _to_numpy
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,7 @@ class Probe:
         self.denoiser, self.schedule = denoiser, denoiser.schedule
         self.n_evals = 0
         entry = denoiser.entry()
-        self._call = entry if callable(entry) else _numpy_call(denoiser)
+        self._call = entry if callable(entry) else numpy_call(denoiser)
 
     def raw(self, x_t: NDArray[np.float32], rows: Rows, classes: Rows) -> Any:
         """The denoiser's own answer to one batch."""

@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint as checkpointed
 
 from .. import arguments, ops
 from ..classifier import Classifier
-from ..denoiser import _take, _torch_dtype
 from ..errors import DeviceError, DTypeError, InputError, ShapeError
+from ..framework_calls import take_rows, torch_dtype
 from ..models.registry import EmbeddedModel, open_model
 from ..options import split_images
 from ..policies import Fixed, Race
@@ -263,10 +263,10 @@ class DiffusionClassifier(nn.Module):
             raise InputError("conditions can be mixed of one prompt a class, and a class has several")
         if tuple(weights.shape) != (len(x_start), len(self.classes)):
             raise ShapeError(f"weights has shape {tuple(weights.shape)}, must be ({len(x_start)}, {len(self.classes)})")
-        chosen = _take(rows, lambda part: part[torch.from_numpy(arms.conditions).to(part.device)])
+        chosen = take_rows(rows, lambda part: part[torch.from_numpy(arms.conditions).to(part.device)])
         mixed = mix(chosen, weights)
         own = torch.arange(len(x_start))[:, None]
-        errors = self._errors(x_start, own, draw, lambda ids: _take(mixed, lambda part: part[ids]))
+        errors = self._errors(x_start, own, draw, lambda ids: take_rows(mixed, lambda part: part[ids]))
         return self._mean(errors[..., 0])
 
     @property
@@ -335,7 +335,7 @@ class DiffusionClassifier(nn.Module):
         target = add_noise(x, self._p[trial], self._q[trial], **key)
         t, ids = self._time[trial[within]].to(device), asked[pair // s, rows % c].to(device)
         within = within.to(device)
-        dtype = _torch_dtype(torch, self.denoiser.dtype)
+        dtype = torch_dtype(torch, self.denoiser.dtype)
         given = x_t[within].to(dtype=dtype)
         try:
             prediction = self.model(given, t, conditions(ids))

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Denoiser, _take
+from ..denoiser import Denoiser
 from ..errors import DTypeError, InputError
+from ..framework_calls import take_rows
 
 
 def model_of(denoiser: Denoiser, module: nn.Module | None = None) -> nn.Module:
@@ -81,7 +82,7 @@ class Conditions(nn.Module):
 
     def forward(self, ids: Tensor) -> Any:
         """Of (B,) ids."""
-        return _take(self.all(), lambda rows: rows[ids]) if self.names != () else ids
+        return take_rows(self.all(), lambda rows: rows[ids]) if self.names != () else ids
 
     def all(self) -> Any:
         """What `forward` takes rows of; None: ids."""
