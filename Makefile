@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 STYLED := diffcls tests benchmarks release docs/conf.py setup.py
 
-.PHONY: demo test docs wheel check-c check-cuda check-compilers mutants sanitize bench format lint clean
+.PHONY: demo test docs wheel check-c check-cuda check-compilers mutants gpu sanitize bench format lint clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/diffcls demo --out demo.png
@@ -36,6 +36,13 @@ check-cuda:
 # mistakes planted in the CUDA sources, one at a time, are caught; many minutes
 mutants:
 	python3 tests/cuda/mutants.py
+
+# all that needs a GPU, under 25 minutes: builds, tests, compute-sanitizer, benchmarks; benchmarks/results/gpu.json.  In an
+# environment with the package's extras test and bench and a PyTorch for CUDA: GPU_PYTHON names its interpreter.  Fails where
+# there is no GPU.
+GPU_PYTHON := python3
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py
 
 # the core compiles without a warning under every compiler at hand
 check-compilers:
@@ -69,7 +76,7 @@ sanitize: $(VENV)/tested
 bench: $(VENV)/tested
 	$(PIP) '.[bench]'
 	for script in benchmarks/[a-z]*.py; do \
-	    case $$script in *common.py) ;; *) echo "== $$script"; $(PYTHON) $$script || exit 1;; esac; \
+	    case $$script in *common.py|*/gpu*.py) ;; *) echo "== $$script"; $(PYTHON) $$script || exit 1;; esac; \
 	done
 
 format: $(VENV)/tested

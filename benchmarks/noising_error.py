@@ -41,8 +41,8 @@ void driver_step(const dc_backend *backend, float *x_t, double *errors, const fl
     }
     if (kept != NULL)
         backend->noise_of_groups(backend, kept, groups, n_groups, n_elem);
-    backend->noising(backend, x_t, groups, n_groups, n_elem);
-    backend->eps_error(backend, errors, (dc_prediction){prediction, DC_FLOAT32, n_elem}, groups, n_groups, n_elem,
+    backend->noising(backend, x_t, groups, n_groups, n_elem, (dc_layout){DC_FLOAT32, 0});
+    backend->eps_error(backend, errors, (dc_prediction){.data = prediction, .row_stride = n_elem}, groups, n_groups, n_elem,
                        DC_LOSS_L2, 0.0f);
 }
 """

@@ -1,12 +1,15 @@
 """What does the compiler make of the CUDA kernels: registers, spills, accesses of 128 bits, and how many warps fit?
 
-Without a GPU: nvcc compiles csrc/cuda for every architecture, `ptxas -v` says what a kernel takes, and PTX says how wide its
-accesses are.  Warps a multiprocessor, and what memory alone would need for the shapes of the targets, follow by arithmetic from
-NVIDIA's tables.  Nothing is timed: these are bounds, not figures.
+Without a GPU: nvcc compiles csrc/cuda for every architecture, `ptxas -v` says what a kernel takes, and the machine code that
+`cuobjdump` lists (of the toolkit, or PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm) says how wide its accesses are and
+how many instructions it has; without cuobjdump PTX says the former.  Warps a multiprocessor, and what memory and arithmetic
+alone would need for the shapes of the targets, follow from NVIDIA's tables.  Nothing is timed: these are bounds, not figures.
 """
 
+import os
 import re
 import shutil
+import site
 import subprocess
 import tempfile
 from pathlib import Path
@@ -27,11 +30,17 @@ MULTIPROCESSOR = {
     120: (65536, 100, 1536),
 }
 THREADS = {"noise_kernel": 256, "noising_kernel": 256, "eps_error_kernel": 128, "mean_kernel": 128}
+HALF_THREADS = {**THREADS, "noising_kernel": 128}
 SHARED = {"eps_error_kernel": 4 * 1024 * 4}  # bytes, asked for at launch
-TYPES = {"If": "float32", "Id": "float64", "I9half_bits": "float16", "I11bfloat_bits": "bfloat16"}
+TYPES = {"f": "float32", "d": "float64", "9half_bits": "float16", "11bfloat_bits": "bfloat16"}
 
-MEMORY = {"H200": 4.8, "H100 SXM": 3.35, "A100 80GB": 2.04, "RTX 4090": 1.008}  # TB/s of the data sheets
-SHAPES = {"64 x 4x64x64": 64 * 4 * 64 * 64, "256 x 4x32x32": 256 * 4 * 32 * 32, "64 x 16x128x128": 64 * 16 * 128 * 128}
+# TB/s, and 10^12 float32 operations a second without counting a multiply-add as two: NVIDIA's data sheets
+DEVICES = {"H200": (4.8, 33.5), "H100 SXM": (3.35, 33.5), "A100 80GB": (2.04, 9.75), "RTX 4090": (1.008, 41.3)}
+SHAPES = {
+    "64 x 4x64x64": (64, 4 * 64 * 64),
+    "256 x 4x32x32": (256, 4 * 32 * 32),
+    "64 x 16x128x128": (64, 16 * 128 * 128),
+}
 
 FLAGS = ["-std=c++17", "-O3", f"-I{common.CSRC}"]
 
@@ -40,30 +49,66 @@ def nvcc() -> str | None:
     return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 
 
+def cuobjdump() -> str | None:
+    """The toolkit's, or the wheels'."""
+    wheels = [Path(folder) / "nvidia" / "cu13" / "bin" for folder in site.getsitepackages()]
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin", *map(str, wheels)])
+    return shutil.which("cuobjdump", path=path)
+
+
 def kernel_name(mangled: str) -> str:
-    """eps_error_kernel<float16> of _Z16eps_error_kernelI9half_bitsEv16eps_error_params."""
+    """eps_error_kernel<float16> of _Z16eps_error_kernelI9half_bitsLb0EEv16eps_error_params."""
     name = next(kernel for kernel in THREADS if kernel in mangled)
-    kind = next((kind for mark, kind in TYPES.items() if f"{name}{mark}E" in mangled), None)
-    return f"{name}<{kind}>" if kind else name
+    found = re.search(rf"{name}I(f|d|9half_bits|11bfloat_bits)Lb([01])E", mangled)
+    if found is None:
+        return name
+    return f"{name}<{TYPES[found[1]]}{', channels last' if found[2] == '1' else ''}>"
+
+
+def threads(kernel: str) -> int:
+    name = kernel.partition("<")[0]
+    return (HALF_THREADS if "float16" in kernel else THREADS)[name]
+
+
+def widths(tool: str | None, cubin: Path, ptx: Path) -> dict[str, dict[str, int]]:
+    """Mangled name -> accesses of sixteen bytes, and instructions where machine code can be read."""
+    if tool is None:
+        bodies = dict(re.findall(r"\.entry (\w+)\((.*?)^}", ptx.read_text(), flags=re.S | re.M))
+        loads, stores = r"\bld\.global\.(?:\w+\.)*v4\.", r"\bst\.(?:global|shared)\.v4\."
+    else:
+        path = os.pathsep.join([str(Path(tool).parent), os.environ.get("PATH", "")])  # it calls nvdisasm
+        command, environment = [tool, "-sass", str(cubin)], {**os.environ, "PATH": path}
+        said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        bodies = dict(re.findall(r"Function : (\w+)\n(.*?)(?=Function :|\Z)", said, flags=re.S))
+        loads, stores = r"\bLDG\.E(?:\.\w+)*\.128\b", r"\bST[GS](?:\.\w+)*\.128\b"
+    result = {}
+    for mangled, body in bodies.items():
+        result[mangled] = {
+            "loads_of_16_bytes": len(re.findall(loads, body)),
+            "stores_of_16_bytes": len(re.findall(stores, body)),
+        }
+        if tool is not None:
+            instructions = re.findall(r"/\*[0-9a-f]{4,}\*/ +(?:@!?U?P\d+ )?(\w+)", body)
+            result[mangled]["instructions"] = len([word for word in instructions if word != "NOP"])
+    return result
 
 
 def compile_kernels(compiler: str, architecture: int, folder: Path) -> dict[str, dict[str, int]]:
     """Figures of every kernel on one architecture."""
     kernels: dict[str, dict[str, int]] = {}
     for source in sorted((common.CSRC / "cuda").glob("*.cu")):
-        ptx = folder / f"{source.stem}.ptx"
+        ptx, cubin = folder / f"{source.stem}.ptx", folder / "kernel.cubin"
         subprocess.run([compiler, *FLAGS, f"-arch=compute_{architecture}", "-ptx", source, "-o", ptx], check=True)
-        command = [compiler, f"-arch=sm_{architecture}", "-cubin", "-Xptxas=-v", ptx, "-o", folder / "kernel.cubin"]
+        command = [compiler, f"-arch=sm_{architecture}", "-cubin", "-Xptxas=-v", ptx, "-o", cubin]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-        bodies = dict(re.findall(r"\.entry (\w+)\((.*?)^}", ptx.read_text(), flags=re.S | re.M))
-        for mangled, text in re.findall(r"Compiling entry function '(\w+)'(.*?)Compile time", said, flags=re.S):
-            body = bodies[mangled]
+        compiled = re.findall(r"Compiling entry function '(\w+)'(.*?)Compile time", said, flags=re.S)
+        wide = widths(cuobjdump(), cubin, ptx) if compiled else {}
+        for mangled, text in compiled:
             kernels[kernel_name(mangled)] = {
                 "registers": int(re.search(r"Used (\d+) registers", text)[1]),
                 "spill_bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", text)),
                 "stack_bytes": int(re.search(r"(\d+) bytes stack", text)[1]),
-                "loads_of_16_bytes": len(re.findall(r"\bld\.global\.(?:\w+\.)*v4\.", body)),
-                "stores_of_16_bytes": len(re.findall(r"\bst\.(?:global|shared)\.v4\.", body)),
+                **wide[mangled],
             }
     return kernels
 
@@ -72,9 +117,9 @@ def blocks_that_fit(kernel: str, registers: int, architecture: int) -> int:
     """Blocks of threads on one multiprocessor: registers go by eights and warps, shared memory takes 1 KiB more a block."""
     all_registers, shared_kib, max_threads = MULTIPROCESSOR[architecture]
     name = kernel.partition("<")[0]
-    by_registers = all_registers // (-(-registers // 8) * 8 * THREADS[name])
+    by_registers = all_registers // (-(-registers // 8) * 8 * threads(kernel))
     by_shared = shared_kib * 1024 // (SHARED[name] + 1024) if name in SHARED else by_registers
-    return min(by_registers, by_shared, max_threads // THREADS[name])
+    return min(by_registers, by_shared, max_threads // threads(kernel))
 
 
 def figures(compiler: str, architectures: tuple[int, ...] = ARCHITECTURES) -> dict[str, dict[str, dict[str, int]]]:
@@ -85,26 +130,24 @@ def figures(compiler: str, architectures: tuple[int, ...] = ARCHITECTURES) -> di
             kernels = compile_kernels(compiler, architecture, Path(folder))
             for name, kernel in kernels.items():
                 kernel["blocks_a_multiprocessor"] = blocks_that_fit(name, kernel["registers"], architecture)
-                kernel["warps_a_multiprocessor"] = (
-                    kernel["blocks_a_multiprocessor"] * THREADS[name.partition("<")[0]] // 32
-                )
+                kernel["warps_a_multiprocessor"] = kernel["blocks_a_multiprocessor"] * threads(name) // 32
             result[f"sm_{architecture}"] = kernels
     return result
 
 
-def rooflines() -> list[dict[str, Any]]:
-    """Microseconds that memory alone needs: what is written, or read, once, over the data sheet's bandwidth."""
+def rooflines(instructions: int | None) -> list[dict[str, Any]]:
+    """Microseconds that nothing can beat: what is written, or read, once, over the data sheet's bandwidth; and, where noise is
+    made for one row alone or for eight, `instructions` for four numbers of it over the data sheet's rate."""
     table = []
-    for device, terabytes in MEMORY.items():
-        for shape, elements in SHAPES.items():
-            four, two = (round(size * elements / terabytes / 1e6, 2) for size in (4, 2))
-            row = {
-                "device": device,
-                "shape": shape,
-                "noising_us": four,
-                "eps_error_float32_us": four,
-                "eps_error_half_us": two,
-            }
+    for device, (terabytes, rate) in DEVICES.items():
+        for shape, (n_rows, n_elem) in SHAPES.items():
+            elements = n_rows * n_elem
+            row: dict[str, Any] = {"device": device, "shape": shape}
+            for name, size in (("float32", 4), ("half", 2)):
+                row[f"{name}_us"] = round(size * elements / terabytes / 1e6, 2)
+            if instructions is not None:
+                made = elements * instructions / 4 / rate / 1e6
+                row |= {"noise_us_1_row": round(made, 2), "noise_us_8_rows": round(made / 8, 2)}
             table.append(row)
     return table
 
@@ -115,12 +158,14 @@ def main() -> None:
         raise SystemExit("nvcc is not in PATH: nothing is recorded")
     said = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
     version = said.partition("release ")[2].partition(",")[0]
+    table = figures(compiler)
     rows: list[dict[str, Any]] = [
         {"nvcc": version, "architecture": architecture, "kernel": name, **kernel}
-        for architecture, kernels in figures(compiler).items()
+        for architecture, kernels in table.items()
         for name, kernel in sorted(kernels.items())
     ]
-    common.record("ptxas", __doc__.splitlines()[0], [*rows, *rooflines()], options)
+    noise = table["sm_90"]["noise_kernel"].get("instructions")
+    common.record("ptxas", __doc__.splitlines()[0], [*rows, *rooflines(noise)], options)
 
 
 if __name__ == "__main__":

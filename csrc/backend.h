@@ -32,11 +32,20 @@ typedef struct dc_group {
     int64_t n_rows;
 } dc_group;
 
-/* What a denoiser answered: row r starts at data + r * row_stride elements, its elements are dense. */
+/* How a denoiser wants the rows of x_t, which are dense; all zero: float32 in the order of x_start. */
+typedef struct dc_layout {
+    dc_dtype dtype;      /* rounded to nearest, ties to even */
+    int64_t n_positions; /* 0: in the order of x_start.  Else channels last: its element c * n_positions + i comes at
+                          * i * n_channels + c, n_channels = n_elem / n_positions */
+} dc_layout;
+
+/* What a denoiser answered: row r starts at data + r * row_stride elements. */
 typedef struct dc_prediction {
     const void *data;
     dc_dtype dtype;
     int64_t row_stride;
+    int64_t n_positions;     /* 0: a row is dense.  Else channels last: element c * n_positions + i of the target is at */
+    int64_t position_stride; /* i * position_stride + c, which is n_channels apart, or more where some are left out */
 } dc_prediction;
 
 /* Runs task(argument, index) for every index below n_tasks, in any order, on the backend's threads. */
@@ -47,6 +56,8 @@ typedef struct dc_results {
     double *errors; /* host memory that the device writes */
     void *mark;     /* the device's own: where on its stream they are there */
 } dc_results;
+
+enum { DC_GRAPHS = 2 }; /* that take turns: the host writes what one reads while the other runs */
 
 /* What a backend with memory of its own adds.  x_start, eps, x_t and predictions are then in its memory, and operations
  * only begin: they are done in their order, and what failed on the way is told by the next wait. */
@@ -71,6 +82,13 @@ typedef struct dc_device {
 
     /* What failed since the backend was made, as far as the host knows: it does not wait. */
     dc_status (*check)(const dc_backend *self, dc_error *err);
+
+    /* A noising and an eps_error that somebody records on the stream, to run them again for other groups with as many rows in
+     * all: between record and recorded they are begun for that graph, 0 .. DC_GRAPHS - 1; refill puts the groups of the next
+     * run in place.  The run before must have passed its mark.  recorded tells what failed on the way; that is forgotten. */
+    dc_status (*record)(const dc_backend *self, int graph, dc_error *err);
+    dc_status (*recorded)(const dc_backend *self, dc_error *err);
+    void (*refill)(const dc_backend *self, int graph, const dc_group *groups, int64_t n_groups, int64_t n_elem);
 } dc_device;
 
 struct dc_backend {
@@ -84,8 +102,9 @@ struct dc_backend {
      * NULL on a device that makes noise again sooner than it reads it. */
     void (*noise_of_groups)(const dc_backend *self, float *eps, const dc_group *groups, int64_t n_groups, int64_t n_elem);
 
-    /* x_t (sum of n_rows, n_elem): every group's noised input, written once and copied to its other rows. */
-    void (*noising)(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+    /* x_t (sum of n_rows, n_elem) in that layout: every group's noised input, written once and copied to its other rows. */
+    void (*noising)(const dc_backend *self, void *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem,
+                    dc_layout layout);
 
     /* errors (sum of n_rows,): mean over elements of rho(prediction - target), eps read or made again.  Blocks of 1024
      * elements; in a block element e adds to float32 lane e mod 32, in order; the 32 lanes meet in a float64

@@ -71,6 +71,7 @@ _HOME = {
     "FingerprintMismatchError": "errors",
     "StoreError": "errors",
     "OutOfWorldWarning": "errors",
+    "DeviceWarning": "errors",
     "TruncationWarning": "errors",
 }
 _MODULES = (
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .errors import (
         DenoiserError,
         DeviceError,
+        DeviceWarning,
         DiffclsError,
         DTypeError,
         FingerprintMismatchError,

@@ -80,7 +80,7 @@ class Loop:
     def wants_image(self) -> bool: ...
     def advance(self, *, drain: bool) -> tuple[int, RaceResult] | None: ...
     @property
-    def stats(self) -> dict[str, float]: ...  # n_evals, n_batches, fill
+    def stats(self) -> dict[str, float]: ...  # n_evals, n_batches, fill, batch_size: what fits in the denoiser's memory
 
 def replay(
     errors: NDArray[np.float64],  # (N, n_arms, S)

@@ -6,6 +6,7 @@ waits: what a call begins is done in the order of that stream, like the framewor
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from .errors import DeviceError, DTypeError
 
 __all__ = ["is_available", "why_not"]
 
-DLPACK_CUDA = 2
+DLPACK_CUDA, DLPACK_CUDA_MANAGED = 2, 13
 
 
 def is_available() -> bool:
@@ -38,6 +39,11 @@ def why_not() -> str | None:
     -------
     str or None
     """
+    if _asked and os.getpid() not in _asked:
+        return (
+            "CUDA was in use before this process was forked, and no driver supports that; start processes by 'spawn' or "
+            "'forkserver' (multiprocessing.set_start_method)"
+        )
     try:
         from . import _cuda
     except ImportError as error:
@@ -48,16 +54,27 @@ def why_not() -> str | None:
         ):  # missing: "cannot import name" of the package
             raise
         return f"this build of diffcls has no CUDA module ({error}); it is built where nvcc is found"
-    return _cuda.why_not()
+    reason = _cuda.why_not()
+    if reason is None:
+        _asked.add(os.getpid())
+    return reason
+
+
+_asked: set[int] = set()
+"""The process in which a driver was found, which a child made by fork does not have."""
 
 
 def device_of(array: Any) -> int | None:
-    """The index of the CUDA device that holds a tensor; None for what is elsewhere, or is no tensor."""
+    """The index of the CUDA device that holds a tensor; None for what is elsewhere, or is no tensor.
+
+    Memory that CUDA manages is the device's where one can be used, else the host's.
+    """
     try:
         kind, index = array.__dlpack_device__()
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
         return None
-    return int(index) if int(kind) == DLPACK_CUDA else None
+    held = int(kind) == DLPACK_CUDA or (int(kind) == DLPACK_CUDA_MANAGED and is_available())
+    return int(index) if held else None
 
 
 def check(device: int) -> None:

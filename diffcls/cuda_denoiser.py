@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import cuda, cuda_native
+from .cuda_graph import Tapes
 from .denoiser import _evaluating, _take, _torch_dtype
 
 if TYPE_CHECKING:
@@ -50,24 +51,36 @@ def _cupy_device() -> int:
     return int(sys.modules["cupy"].cuda.Device().id)
 
 
+KNOWN = ("float32", "float64", "float16", "bfloat16")
+"""What the core writes; of another dtype x_t is cast from float32."""
+
+
 class DeviceCall:
     """What the core calls: `input` gives the tensor that x_t is written to, a call asks `predict` about its first rows.
 
-    Everything is in the order of one stream, that of `here`; tensors are lent for the call.
+    Everything is in the order of one stream, that of `here`; tensors are lent for the call.  Where steps are recorded, a call
+    between `record` and `recorded` is remembered, and `replay` runs it for other numbers.
     """
 
     def __init__(self, denoiser: Denoiser, device: int) -> None:
         self.denoiser, self.device, self.framework = denoiser, device, denoiser.framework
         self.module = sys.modules[self.framework]
-        self.dtype = _torch_dtype(self.module, denoiser.dtype) if self.framework == "torch" else denoiser.dtype
+        self.dtype = denoiser.dtype
+        if self.framework == "torch":
+            self.dtype = _torch_dtype(self.module, denoiser.dtype)
         self.conditions = None if denoiser.conditions is None else _take(denoiser.conditions, self._condition)
         self.stream: Any = None
+        self.is_recorded = denoiser.cuda_graph
+        self.tapes: Tapes | None = None
 
     def here(self) -> Self:
-        """The same on the stream on which the framework works now."""
+        """The same on the stream on which the framework works now, or behind it on one that can be recorded."""
         bound = copy.copy(self)
         if self.framework == "torch":
             bound.stream = self.module.cuda.current_stream(self.device)
+            if self.is_recorded:
+                behind, bound.stream = bound.stream, self.module.cuda.Stream(self.device)
+                bound.stream.wait_stream(behind)
         else:
             with self.module.cuda.Device(self.device):
                 bound.stream = self.module.cuda.get_current_stream()
@@ -78,17 +91,49 @@ class DeviceCall:
         return cuda.stream_of(self.framework, self.device, self.stream)
 
     def input(self, n_rows: int) -> Any:
+        shape, last = (n_rows, *self.denoiser.shape), self.denoiser.channels_last
+        wanted = "float32" if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        name = wanted if wanted in KNOWN else "float32"
         with self._on_stream():
-            return cuda.empty(self.framework, (n_rows, *self.denoiser.shape), "float32", self.device)
+            if self.is_recorded:
+                is_discrete = self.denoiser.schedule.is_discrete
+                self.tapes = Tapes(self.module, self.stream, n_rows, "int64" if is_discrete else "float32")
+            in_memory = (shape[0], *shape[2:], shape[1]) if last else shape
+            x_t = cuda.empty(self.framework, in_memory, name, self.device)
+            return self.module.moveaxis(x_t, -1, 1) if last else x_t
 
     def __call__(
         self, x_t: Any, timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
     ) -> Any:
-        denoiser = self.denoiser
+        denoiser, tape = self.denoiser, None if self.tapes is None else self.tapes.running
         with self._on_stream():
-            t, ids = self._put(denoiser.time_of(time)), self._put(condition)
+            if tape is None:
+                t, ids = self._put(denoiser.time_of(time)), self._put(condition)
+            else:
+                t, ids = tape.numbers(len(time))
             cond = ids if self.conditions is None else _take(self.conditions, lambda rows: rows[ids])
             return denoiser.predict(self._cast(x_t), t, cond)
+
+    # ---- steps as graphs: PyTorch only ----
+
+    def record(self, graph: int) -> None:
+        self._tapes.record(graph)
+
+    def recorded(self, graph: int) -> None:
+        self._tapes.recorded()
+
+    def abandon(self, graph: int) -> None:
+        self._tapes.abandon()
+
+    def replay(
+        self, graph: int, timesteps: NDArray[np.int64], time: NDArray[np.float64], condition: NDArray[np.int64]
+    ) -> None:
+        self._tapes.replay(graph, self.denoiser.time_of(time), condition)
+
+    @property
+    def _tapes(self) -> Tapes:
+        assert self.tapes is not None  # the core asks for input before it records
+        return self.tapes
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:

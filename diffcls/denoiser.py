@@ -49,6 +49,11 @@ class Denoiser:
     device, dtype
         Of the arrays that `predict` is given; `t` stays as it is.  Device: torch's or JAX's own, or its name; cupy uses its
         current one.  dtype: the framework's own or its name, "float16".
+    memory_format : {"channels_last", "channels_last_3d"}, torch.memory_format or None
+        torch and cupy: ``x_t`` (B, C, ...) comes with its channels last in memory, as a module converted by
+        ``.to(memory_format=torch.channels_last)`` likes it.  Predictions may have either order whatever this says.
+    cuda_graph : bool
+        torch on a CUDA device: steps of full batches are recorded once and replayed (see `with_cuda_graph`).
     encode : callable or None
         Picture to x_start.  None: images are x_start already.
     encode_prompts : callable or None
@@ -75,6 +80,8 @@ class Denoiser:
         framework: str | None = None,
         device: Any = None,
         dtype: Any = None,
+        memory_format: Any = None,
+        cuda_graph: bool = False,
         encode: Callable[[Any], Any] | None = None,
         encode_prompts: Callable[[list[str]], Conditions] | None = None,
         name: str | None = None,
@@ -100,7 +107,14 @@ class Denoiser:
         )
         self.framework = _check_framework(framework, predict)
         self.device, self.dtype, self.encode = device, dtype, encode
+        self.channels_last = _check_memory_format(memory_format, self.framework, self.shape)
+        self.cuda_graph = _check_cuda_graph(cuda_graph, self.framework)
         self.name = name or getattr(predict, "__name__", type(predict).__name__)
+
+    channels_last: bool = False
+    """x_t is given with its channels last in memory."""
+    cuda_graph: bool = False
+    """Steps are recorded."""
 
     # What an embedded model knows beside the facts above.
     synonyms: Mapping[str, Sequence[str]] = {}
@@ -160,12 +174,12 @@ class Denoiser:
             )
         return copy
 
-    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
-        """A copy whose `predict` is given tensors of this device and dtype.
+    def to(self, device: Any = None, dtype: Any = None, memory_format: Any = None) -> Denoiser:
+        """A copy whose `predict` is given tensors of this device, dtype and order in memory.
 
         Parameters
         ----------
-        device, dtype
+        device, dtype, memory_format
             As of the constructor; None: as before.
 
         Returns
@@ -175,6 +189,34 @@ class Denoiser:
         copy = self._copy()
         copy.device = self.device if device is None else device
         copy.dtype = self.dtype if dtype is None else dtype
+        if memory_format is not None:
+            copy.channels_last = _check_memory_format(memory_format, self.framework, self.shape)
+        return copy
+
+    def with_cuda_graph(self, wanted: bool = True) -> Denoiser:
+        """A copy whose steps are recorded as CUDA graphs: noise, `predict` and errors in one launch of the host's.
+
+        For small models on a fast device, where the host's calls are what costs.  `predict` must do the same work whatever
+        numbers it is given: no branch on them, nothing that waits for the device, no state in Python, for none of that is
+        run again.  It is on a stream of its own.  The first full batches run call by call; a step that can not be recorded
+        goes on so, with one `DeviceWarning` that says why.  Recording costs about as much as some calls of `predict` and is
+        done for every call of a classifier, so give many pictures to one call, or `Classifier.stream`.
+
+        Parameters
+        ----------
+        wanted : bool
+
+        Returns
+        -------
+        Denoiser
+
+        Raises
+        ------
+        ValueError
+            `predict` is not of PyTorch.
+        """
+        copy = self._copy()
+        copy.cuda_graph = _check_cuda_graph(wanted, self.framework)
         return copy
 
     def with_predict(self, predict: Callable[..., Any]) -> Denoiser:
@@ -272,6 +314,26 @@ def _check_framework(framework: str | None, predict: Callable[..., Any]) -> str:
     return framework
 
 
+def _check_memory_format(memory_format: Any, framework: str, shape: tuple[int, ...]) -> bool:
+    """Whether channels are to come last."""
+    if memory_format is None:
+        return False
+    name = str(memory_format).removeprefix("torch.")
+    if name not in ("channels_last", "channels_last_3d"):
+        raise InputError(f"memory_format is {memory_format!r}, must be 'channels_last' or 'channels_last_3d'")
+    if framework not in ("torch", "cupy"):
+        raise InputError(f"memory_format is {name!r}, which arrays of {framework} do not have")
+    if len(shape) != {"channels_last": 3, "channels_last_3d": 4}[name]:
+        raise ShapeError(f"memory_format is {name!r}, which x_start of shape {shape} can not have")
+    return True
+
+
+def _check_cuda_graph(wanted: bool, framework: str) -> bool:
+    if wanted and framework != "torch":
+        raise InputError(f"cuda_graph needs a predict of torch, this one is of {framework}")
+    return bool(wanted)
+
+
 def _framework_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
@@ -318,6 +380,8 @@ def _torch_call(denoiser: Denoiser) -> Call:
         x, t, ids = torch.from_numpy(x_t), torch.from_numpy(denoiser.time_of(time)), torch.from_numpy(condition)
         if device is not None or dtype is not None:
             x, t, ids = x.to(device=device, dtype=dtype), t.to(device), ids.to(device)
+        if denoiser.channels_last:
+            x = x.movedim(1, -1).contiguous().movedim(-1, 1)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
         with torch.no_grad(), _evaluating(denoiser.predict):
             prediction = denoiser.predict(x, t, cond)
@@ -396,6 +460,8 @@ def _cupy_call(denoiser: Denoiser) -> Call:
         ids = cupy.asarray(condition)
         cond = ids if conditions is None else _take(conditions, lambda rows: rows[ids])
         x = cupy.asarray(x_t, dtype=denoiser.dtype)
+        if denoiser.channels_last:
+            x = cupy.moveaxis(cupy.ascontiguousarray(cupy.moveaxis(x, 1, -1)), -1, 1)
         return cupy.asnumpy(denoiser.predict(x, cupy.asarray(denoiser.time_of(time)), cond))
 
     return call

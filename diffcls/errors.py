@@ -83,6 +83,10 @@ class OutOfWorldWarning(UserWarning):
     """
 
 
+class DeviceWarning(UserWarning):
+    """The work goes on in another way than it was asked for: in smaller batches, or without a CUDA graph.  No number changes."""
+
+
 class TruncationWarning(UserWarning):
     """A prompt is longer than a text encoder reads: its end is ignored."""
 

@@ -82,6 +82,8 @@ class InFlight:
         for lane in self._lanes.values():
             while finished := self._advance(lane, drain=True):
                 yield from finished
+            fits = int(lane.loop.stats["batch_size"])  # the next call is spared what did not
+            self.classifier.batch_size = min(self.classifier.batch_size, fits)
 
     def _arms_of(self, picture: Encoded) -> NDArray[np.int64] | None:
         """Of the classes on its list; None: all."""

@@ -61,7 +61,7 @@ class ndarray:
         return self
 
     def astype(self, dtype, copy=True):
-        return self.cupy.asarray(self.get().astype(dtype))
+        return self.cupy.asarray(self.get().astype(dtype)) if copy or self.dtype != dtype else self
 
     def get(self):
         self.cupy.wait()
@@ -75,7 +75,7 @@ class ndarray:
         versioned = max_version is not None and self.cupy.speaks_versions
         capsule = self.host.__dlpack__(max_version=max_version) if versioned else self.host.__dlpack__()
         name, offset = (b"dltensor_versioned", 40) if versioned else (b"dltensor", 8)
-        (ctypes.c_int32 * 2).from_address(_capsule(capsule, name) + offset)[:] = [2, self.device]
+        (ctypes.c_int32 * 2).from_address(_capsule(capsule, name) + offset)[:] = self.__dlpack_device__()
         return capsule
 
 
@@ -123,6 +123,9 @@ class FakeCupy(types.ModuleType):
 
     def asarray(self, array, dtype=None):
         return array if isinstance(array, ndarray) else self._own(np.array(array, dtype, order="C"))
+
+    def moveaxis(self, array, source, destination):
+        return ndarray(self, np.moveaxis(array.host, source, destination), array.device)
 
     def close(self):
         for host in self.alive:

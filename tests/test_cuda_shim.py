@@ -49,7 +49,9 @@ def cupy(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffcls._cuda", module)
     monkeypatch.setattr(diffcls, "_cuda", module, raising=False)
     monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setattr(cuda, "_asked", set())  # other tests' processes may fork
     yield fake
+    fake.shim.shim_set_devices(1, 13000)
     cuda._kept.__dict__.clear()
     gc.collect()
     fake.wait()
@@ -187,7 +189,11 @@ def test_bad_tensors(cupy, rng):
         (lambda: ops.add_noise(x, x[:, 0], 1, **key), DeviceError, "alpha is on DLPack device 2, must be on the CPU"),
         (lambda: ops.add_noise(cupy.empty(()), 1, 1, **key), ShapeError, "x_start has no axes"),
         (lambda: ops.eps_error(x, x[:2]), ShapeError, "they must be the same"),
-        (lambda: ops.eps_error(x[:, ::2], x[:, :3]), ShapeError, "C-contiguous, aligned rows on cuda:0"),
+        (
+            lambda: ops.eps_error(x[:, ::2], x[:, :3]),
+            ShapeError,
+            "C-contiguous or channels-last, aligned rows on cuda:0",
+        ),
         (lambda: ops.eps_error(x, x, out=cupy.empty(4)), DTypeError, "out must be of float64"),
         (lambda: ops.eps_error(x, x, out=cupy.empty(3, "float64")), ShapeError, "out has shape"),
         (lambda: ops.eps_error(x, x, loss="huber", delta=0.0), InputError, "delta must be positive"),
@@ -315,7 +321,11 @@ def test_answers_from_elsewhere(cupy, gaussian, rng):
     for predict, error, words in [
         (lambda x_t, t, c: x_t.get(), DeviceError, "prediction is on DLPack device 1, must be on cuda:0"),
         (lambda x_t, t, c: [1.0], DenoiserError, "must be a tensor on cuda:0"),
-        (lambda x_t, t, c: x_t[:, ::-1], ShapeError, "prediction must have C-contiguous, aligned rows on cuda:0"),
+        (
+            lambda x_t, t, c: x_t[:, ::-1],
+            ShapeError,
+            "prediction must have C-contiguous or channels-last, aligned rows on cuda:0",
+        ),
         (lambda x_t, t, c: 1 / 0, ZeroDivisionError, "division"),
     ]:
         with pytest.raises(error, match=words):

@@ -25,7 +25,8 @@ int dc_simd_available(dc_simd simd);
 /* The operations, one file each; comments in backend.h. */
 void dc_noise_cpu(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
 void dc_noise_of_groups_cpu(const dc_backend *self, float *eps, const dc_group *groups, int64_t n_groups, int64_t n_elem);
-void dc_noising_cpu(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+void dc_noising_cpu(const dc_backend *self, void *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem,
+                    dc_layout layout);
 void dc_eps_error_cpu(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                       int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);
 void dc_parallel_cpu(const dc_backend *self, dc_task task, void *argument, int64_t n_tasks);

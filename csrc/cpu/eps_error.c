@@ -53,36 +53,61 @@ DC_INLINE double tile_error(const float *restrict prediction, const float *restr
     return sum_lanes(lanes);
 }
 
-/* `count` elements of a row from `first` on as float32: in place, or converted into tile (DC_TILE,).  Data of foreign
- * frameworks may stand at any address. */
+/* One element of any dtype as float32.  Data of foreign frameworks may stand at any address. */
+DC_INLINE float widen(const char *data, dc_dtype dtype)
+{
+    double wide;
+    float value;
+    uint16_t bits;
+    if (dtype == DC_FLOAT32) {
+        memcpy(&value, data, sizeof value);
+        return value;
+    }
+    if (dtype == DC_FLOAT64) {
+        memcpy(&wide, data, sizeof wide);
+        return (float)wide;
+    }
+    memcpy(&bits, data, sizeof bits);
+    return dtype == DC_FLOAT16 ? dc_float16_to_float(bits) : dc_bfloat16_to_float(bits);
+}
+
+/* Channels last: `count` elements from `first` on are gathered into tile. */
+static void gather_tile(float *tile, const char *row, const dc_prediction *prediction, int64_t first, int64_t count)
+{
+    int64_t item_bytes = (int64_t)dc_dtype_bytes(prediction->dtype);
+    int64_t channel = first / prediction->n_positions, position = first % prediction->n_positions;
+    for (int64_t e = 0; e < count; e++) {
+        tile[e] = widen(row + (position * prediction->position_stride + channel) * item_bytes, prediction->dtype);
+        if (++position == prediction->n_positions)
+            position = 0, channel++;
+    }
+}
+
+/* `count` elements of a row from `first` on as float32: in place, or converted into tile (DC_TILE,). */
 DC_INLINE const float *prediction_tile(float *restrict tile, const dc_prediction *prediction, int64_t row,
                                        int64_t first, int64_t count)
 {
     dc_dtype dtype = prediction->dtype;
     int64_t item_bytes = (int64_t)dc_dtype_bytes(dtype);
-    const char *data = (const char *)prediction->data + (row * prediction->row_stride + first) * item_bytes;
-    double value;
-    uint16_t bits;
+    const char *data = (const char *)prediction->data + row * prediction->row_stride * item_bytes;
+    if (prediction->n_positions != 0) {
+        gather_tile(tile, data, prediction, first, count);
+        return tile;
+    }
+    data += first * item_bytes;
     if (dtype == DC_FLOAT32 && (uintptr_t)data % sizeof(float) == 0)
         return (const float *)(const void *)data;
-    if (dtype == DC_FLOAT32) {
+    if (dtype == DC_FLOAT32)
         memcpy(tile, data, (size_t)(count * item_bytes));
-    } else if (dtype == DC_FLOAT64) {
-        for (int64_t e = 0; e < count; e++) {
-            memcpy(&value, data + e * 8, sizeof value);
-            tile[e] = (float)value;
-        }
-    } else if (dtype == DC_FLOAT16) {
-        for (int64_t e = 0; e < count; e++) {
-            memcpy(&bits, data + e * 2, sizeof bits);
-            tile[e] = dc_float16_to_float(bits);
-        }
-    } else {
-        for (int64_t e = 0; e < count; e++) {
-            memcpy(&bits, data + e * 2, sizeof bits);
-            tile[e] = dc_bfloat16_to_float(bits);
-        }
-    }
+    else if (dtype == DC_FLOAT64)
+        for (int64_t e = 0; e < count; e++)
+            tile[e] = widen(data + e * 8, DC_FLOAT64);
+    else if (dtype == DC_FLOAT16)
+        for (int64_t e = 0; e < count; e++)
+            tile[e] = widen(data + e * 2, DC_FLOAT16);
+    else
+        for (int64_t e = 0; e < count; e++)
+            tile[e] = widen(data + e * 2, DC_BFLOAT16);
     return tile;
 }
 

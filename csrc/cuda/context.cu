@@ -2,6 +2,7 @@
 #include "cuda/context.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "cuda/dit_context.h"
 
@@ -17,12 +18,15 @@ bool dc_cuda_note(dc_cuda *cuda, cudaError_t status, const char *what)
         cuda->failure = status;
         cuda->failed = what;
     }
+    if (status != cudaSuccess)
+        (void)cudaGetLastError(); /* told here: the next caller of the runtime is not to find it */
     return status == cudaSuccess;
 }
 
 static dc_status tell(dc_error *err, cudaError_t failure, const char *what)
 {
     dc_status status = failure == cudaErrorMemoryAllocation ? DC_ERR_NOMEM : DC_ERR_DEVICE;
+    (void)cudaGetLastError();
     return dc_error_set(err, status, "CUDA failed in %s or before it: %s (%s)", what, cudaGetErrorString(failure),
                         cudaGetErrorName(failure));
 }
@@ -208,27 +212,15 @@ static int64_t rows_of_piece(const dc_cuda *cuda, int64_t n_rows, int64_t n_elem
     return rows < PIECE_ROWS_MIN ? PIECE_ROWS_MIN : rows > PIECE_ROWS_MAX ? PIECE_ROWS_MAX : rows;
 }
 
-int64_t dc_pieces_send(dc_cuda *cuda, const dc_piece **device, const dc_group *groups, int64_t n_groups, int64_t n_elem,
-                       bool for_target)
+/* pieces (as many as there are rows); returns how many there are. */
+static int64_t pieces_cut(const dc_cuda *cuda, dc_piece *pieces, const dc_group *groups, int64_t n_groups, int64_t n_rows,
+                          int64_t n_elem, bool for_target)
 {
-    dc_stage *stage = &cuda->stages[cuda->next_stage];
-    int64_t n_rows = 0, n_pieces = 0, first_row = 0;
-    *device = stage->device;
-    for (int64_t g = 0; g < n_groups; g++)
-        n_rows += groups[g].n_rows;
-    if (n_rows == 0 || cuda->failure != cudaSuccess)
-        return 0;
-    if (n_rows > cuda->capacity || n_rows * dc_blocks(n_elem) > cuda->n_sums) {
-        dc_cuda_note(cuda, cudaErrorInvalidValue, "a batch larger than what was reserved");
-        return 0;
-    }
-    if (!dc_cuda_note(cuda, cudaEventSynchronize(stage->copied), "an earlier batch")) /* long passed, as a rule */
-        return 0;
-    int64_t rows_max = rows_of_piece(cuda, n_rows, n_elem);
+    int64_t rows_max = rows_of_piece(cuda, n_rows, n_elem), n_pieces = 0, first_row = 0;
     for (int64_t g = 0; g < n_groups; g++) {
         const dc_group *group = &groups[g];
         for (int64_t row = 0; row < group->n_rows; row += rows_max) {
-            dc_piece *piece = &stage->host[n_pieces++];
+            dc_piece *piece = &pieces[n_pieces++];
             piece->x_start = group->x_start;
             piece->eps = group->eps;
             piece->key = group->key;
@@ -239,18 +231,93 @@ int64_t dc_pieces_send(dc_cuda *cuda, const dc_piece **device, const dc_group *g
         }
         first_row += group->n_rows;
     }
-    if (!dc_cuda_note(cuda, cudaMemcpyAsync(stage->device, stage->host, (size_t)n_pieces * sizeof(dc_piece),
-                                            cudaMemcpyHostToDevice, cuda->stream), "sending a batch") ||
-        !dc_cuda_note(cuda, cudaEventRecord(stage->copied, cuda->stream), "sending a batch"))
+    return n_pieces;
+}
+
+static int64_t rows_of_groups(const dc_group *groups, int64_t n_groups)
+{
+    int64_t n_rows = 0;
+    for (int64_t g = 0; g < n_groups; g++)
+        n_rows += groups[g].n_rows;
+    return n_rows;
+}
+
+static bool send(dc_cuda *cuda, const dc_stage *stage, int64_t n_pieces)
+{
+    return dc_cuda_note(cuda, cudaMemcpyAsync(stage->device, stage->host, (size_t)n_pieces * sizeof(dc_piece),
+                                              cudaMemcpyHostToDevice, cuda->stream), "sending a batch");
+}
+
+int64_t dc_pieces_send(dc_cuda *cuda, const dc_piece **device, const dc_group *groups, int64_t n_groups, int64_t n_elem,
+                       bool for_target)
+{
+    dc_stage *stage = cuda->recording > 0 ? &cuda->recorded[cuda->recording - 1][for_target] : &cuda->stages[cuda->next_stage];
+    int64_t n_rows = rows_of_groups(groups, n_groups);
+    *device = stage->device;
+    if (n_rows == 0 || cuda->failure != cudaSuccess)
+        return 0;
+    if (n_rows > cuda->capacity || n_rows * dc_blocks(n_elem) > cuda->n_sums) {
+        dc_cuda_note(cuda, cudaErrorInvalidValue, "a batch larger than what was reserved");
+        return 0;
+    }
+    if (cuda->recording > 0) { /* refill writes them; no event, for the loop waits for the whole step */
+        cuda->n_recorded[cuda->recording - 1] = n_rows;
+        return send(cuda, stage, n_rows) ? n_rows : 0;
+    }
+    if (!dc_cuda_note(cuda, cudaEventSynchronize(stage->copied), "an earlier batch")) /* long passed, as a rule */
+        return 0;
+    int64_t n_pieces = pieces_cut(cuda, stage->host, groups, n_groups, n_rows, n_elem, for_target);
+    if (!send(cuda, stage, n_pieces) || !dc_cuda_note(cuda, cudaEventRecord(stage->copied, cuda->stream), "sending a batch"))
         return 0;
     cuda->next_stage = (cuda->next_stage + 1) % DC_STAGES;
     return n_pieces;
 }
 
+/* ---- recorded steps ------------------------------------------------------------------------------------------------ */
+
+static dc_status record(const dc_backend *self, int graph, dc_error *err)
+{
+    dc_cuda *cuda = dc_cuda_of(self);
+    cudaError_t status = cuda->failure;
+    int before = dc_cuda_enter(cuda);
+    for (int i = 0; status == cudaSuccess && i < 2; i++)
+        if (cuda->recorded[graph][i].host == NULL)
+            status = stage_fill(&cuda->recorded[graph][i], cuda->capacity);
+    dc_cuda_leave(before);
+    if (status != cudaSuccess)
+        return tell(err, status, "allocating memory for a graph");
+    cuda->recording = graph + 1;
+    return DC_OK;
+}
+
+static dc_status recorded(const dc_backend *self, dc_error *err)
+{
+    dc_cuda *cuda = dc_cuda_of(self);
+    dc_status status = check(self, err);
+    cuda->recording = 0;
+    cuda->failure = cudaSuccess;
+    return status;
+}
+
+static void refill(const dc_backend *self, int graph, const dc_group *groups, int64_t n_groups, int64_t n_elem)
+{
+    dc_cuda *cuda = dc_cuda_of(self);
+    int64_t n_rows = rows_of_groups(groups, n_groups), n_all = cuda->n_recorded[graph];
+    if (n_rows != n_all) {
+        dc_cuda_note(cuda, cudaErrorInvalidValue, "a graph of another number of rows");
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        dc_piece *pieces = cuda->recorded[graph][i].host;
+        int64_t n_pieces = pieces_cut(cuda, pieces, groups, n_groups, n_rows, n_elem, i == 1);
+        memset(pieces + n_pieces, 0, (size_t)(n_all - n_pieces) * sizeof *pieces);
+    }
+}
+
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
-static const dc_device cuda_device = {memory_new, memory_free, upload, reserve, results_new,
-                                      results_free, mark, wait, check};
+static const dc_device cuda_device = {memory_new, memory_free, upload, reserve, results_new, results_free,
+                                      mark, wait, check, record, recorded, refill};
 
 static cudaError_t open_device(dc_cuda *cuda)
 {
@@ -323,6 +390,9 @@ void dc_cuda_backend_free(dc_backend *backend)
             if (cuda->stages[i].copied != NULL)
                 (void)cudaEventDestroy(cuda->stages[i].copied);
         }
+        for (int graph = 0; graph < DC_GRAPHS; graph++)
+            for (int i = 0; i < 2; i++)
+                stage_clear(&cuda->recorded[graph][i]);
         (void)cudaFree(cuda->sums);
         dc_cuda_leave(before);
     }

@@ -23,6 +23,9 @@ typedef struct dc_cuda {
     cudaStream_t stream;
     dc_stage stages[DC_STAGES];
     int64_t next_stage, capacity; /* pieces */
+    dc_stage recorded[DC_GRAPHS][2]; /* noising's and eps_error's; host NULL: never needed */
+    int64_t n_recorded[DC_GRAPHS];   /* pieces that every run takes over */
+    int recording;                   /* the graph and 1; 0: none */
     double *sums;                 /* (n_sums,) on the device: eps_error's, one a row and block */
     int64_t n_sums;
     struct dc_cuda_dit *dit;      /* dit_context.h; NULL: no native DiT */
@@ -44,7 +47,7 @@ void dc_cuda_leave(int before);
 
 /* Cuts groups into pieces, with enough of them for the device's multiprocessors, and sends them there.  For the target (p, q)
  * are the pieces' (a, b), else (alpha, sigma).  Returns their number, *device borrowed until DC_STAGES more were sent; 0 when
- * something failed. */
+ * something failed.  While a step is recorded, as many as its rows can ever need, and *device is the graph's. */
 int64_t dc_pieces_send(dc_cuda *cuda, const dc_piece **device, const dc_group *groups, int64_t n_groups, int64_t n_elem,
                        bool for_target);
 

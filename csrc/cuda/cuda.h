@@ -21,7 +21,8 @@ DC_MUST_USE dc_status dc_cuda_open_products(dc_backend *backend, const char *pat
 
 /* The operations, one file each; comments in backend.h. */
 void dc_noise_cuda(const dc_backend *self, float *eps, dc_noise_key key, int64_t first, int64_t count);
-void dc_noising_cuda(const dc_backend *self, float *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem);
+void dc_noising_cuda(const dc_backend *self, void *x_t, const dc_group *groups, int64_t n_groups, int64_t n_elem,
+                     dc_layout layout);
 void dc_eps_error_cuda(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                        int64_t n_groups, int64_t n_elem, dc_loss loss, float delta);
 

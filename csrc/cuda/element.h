@@ -4,7 +4,6 @@
 #define DC_CUDA_ELEMENT_H
 
 #include "backend.h"
-#include "cuda/piece.h"
 #include "formulas/rounding.h"
 
 typedef struct half_bits {
@@ -70,6 +69,11 @@ static __device__ __forceinline__ void dc_narrow(bfloat_bits *out, float value)
 
 /* ---- units --------------------------------------------------------------------------------------------------------- */
 
+static __device__ __forceinline__ bool dc_is_aligned(const void *data)
+{
+    return (uintptr_t)data % 16 == 0;
+}
+
 template <typename T> constexpr int DC_UNIT = sizeof(T) == 2 ? 8 : 4;
 template <typename T> constexpr int DC_AT_ONCE = 16 / (int)sizeof(T);
 
@@ -117,6 +121,53 @@ static __device__ __forceinline__ void dc_write_unit(T *row, const float *in, in
     for (int i = 0; i < DC_UNIT<T>; i++)
         if (e + i < n_elem)
             dc_narrow(&row[e + i], in[i]);
+}
+
+/* ---- channels last ------------------------------------------------------------------------------------------------- */
+
+/* Where element e stands: position * stride + channel. */
+typedef struct dc_place {
+    int64_t channel, position;
+} dc_place;
+
+static __device__ __forceinline__ dc_place dc_place_of(int64_t e, int64_t n_positions, int64_t n_elem)
+{
+    dc_place place;
+    place.channel = n_elem <= UINT32_MAX ? (int64_t)((uint32_t)e / (uint32_t)n_positions) : e / n_positions;
+    place.position = e - place.channel * n_positions;
+    return place;
+}
+
+static __device__ __forceinline__ void dc_place_next(dc_place *place, int64_t n_positions)
+{
+    if (++place->position == n_positions)
+        place->position = 0, place->channel++;
+}
+
+/* dc_read_unit of a row with channels last: neighbours stand `stride` elements apart, and caches put them together. */
+template <typename T>
+static __device__ __forceinline__ void dc_read_last(float *out, const T *row, int64_t e, int64_t n_elem, int64_t n_positions,
+                                                    int64_t stride)
+{
+    dc_place place = dc_place_of(e, n_positions, n_elem);
+#pragma unroll
+    for (int i = 0; i < DC_UNIT<T>; i++) {
+        out[i] = e + i < n_elem ? dc_widen(row[place.position * stride + place.channel]) : 0.0f;
+        dc_place_next(&place, n_positions);
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ void dc_write_last(T *row, const float *in, int64_t e, int64_t n_elem, int64_t n_positions)
+{
+    const int64_t n_channels = n_elem / n_positions;
+    dc_place place = dc_place_of(e, n_positions, n_elem);
+#pragma unroll
+    for (int i = 0; i < DC_UNIT<T>; i++) {
+        if (e + i < n_elem)
+            dc_narrow(&row[place.position * n_channels + place.channel], in[i]);
+        dc_place_next(&place, n_positions);
+    }
 }
 
 #endif

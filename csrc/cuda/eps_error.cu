@@ -9,18 +9,10 @@ enum { LANES = 32, ROWS = 4, EPS_ERROR_THREADS = ROWS * LANES, PER_THREAD = DC_B
 
 static const unsigned EVERY_LANE = 0xffffffffu;
 
-/* Two bytes of a prediction. */
-typedef struct half_bits {
-    uint16_t bits;
-} half_bits;
-typedef struct bfloat_bits {
-    uint16_t bits;
-} bfloat_bits;
-
 typedef struct eps_error_params {
     double *sums; /* (rows, n_blocks) */
     const void *prediction;
-    int64_t row_stride; /* elements */
+    int64_t row_stride, n_positions, position_stride; /* elements, as dc_prediction's */
     const dc_piece *pieces;
     int64_t n_elem;
     unsigned n_blocks;
@@ -33,61 +25,6 @@ typedef struct mean_params {
     const double *sums; /* (n_rows, n_blocks) */
     int64_t n_rows, n_blocks, n_elem;
 } mean_params;
-
-/* ---- predictions of any dtype -------------------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ float widen(float value)
-{
-    return value;
-}
-
-static __device__ __forceinline__ float widen(double value)
-{
-    return (float)value;
-}
-
-static __device__ __forceinline__ float widen(half_bits value)
-{
-#ifdef __CUDA_ARCH__
-    float wide;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(value.bits));
-    return wide;
-#else
-    return dc_float16_to_float(value.bits);
-#endif
-}
-
-static __device__ __forceinline__ float widen(bfloat_bits value)
-{
-    dc_float_bits wide;
-    wide.u = (uint32_t)value.bits << 16;
-    return wide.f;
-}
-
-/* Elements that a thread reads together: one or two loads of sixteen bytes. */
-template <typename T> constexpr int UNIT = sizeof(T) == 2 ? 8 : 4;
-
-/* out (UNIT,) = elements e .. e + UNIT - 1 of a row (n_elem,), 0 past its end.  Read once: they need not stay in the cache. */
-template <typename T>
-static __device__ __forceinline__ void read_unit(float *out, const T *row, int64_t e, int64_t n_elem, bool is_aligned)
-{
-    constexpr int AT_ONCE = 16 / (int)sizeof(T);
-    if (!is_aligned || e + UNIT<T> > n_elem) {
-#pragma unroll
-        for (int i = 0; i < UNIT<T>; i++)
-            out[i] = e + i < n_elem ? widen(row[e + i]) : 0.0f;
-        return;
-    }
-#pragma unroll
-    for (int first = 0; first < UNIT<T>; first += AT_ONCE) {
-        T items[AT_ONCE];
-        uint4 bytes = __ldcs((const uint4 *)(row + e + first));
-        memcpy(items, &bytes, sizeof bytes);
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++)
-            out[first + i] = widen(items[i]);
-    }
-}
 
 /* ---- one block of elements ----------------------------------------------------------------------------------------- */
 
@@ -126,7 +63,8 @@ static __device__ __forceinline__ double sum_block(const float *terms, int lane)
     return total;
 }
 
-template <typename T>
+/* Whether rows have their channels last is a constant, so that the kernel of dense rows does not pay for it. */
+template <typename T, bool IS_LAST>
 static __global__ void __launch_bounds__(EPS_ERROR_THREADS) eps_error_kernel(eps_error_params params)
 {
     extern __shared__ __align__(16) float dc_terms[]; /* (ROWS, DC_BLOCK) */
@@ -135,9 +73,11 @@ static __global__ void __launch_bounds__(EPS_ERROR_THREADS) eps_error_kernel(eps
     const int thread = threadIdx.x, warp = thread / LANES, lane = thread % LANES;
     const int64_t n_elem = params.n_elem;
     float target[PER_THREAD], prediction[ROWS][PER_THREAD];
+    if (piece.n_rows == 0)
+        return;
 #pragma unroll
-    for (int i = 0; i < PER_THREAD; i += 4) { /* unit i / UNIT of this thread, and in it the fours */
-        int in_block = (i / UNIT<T> * EPS_ERROR_THREADS + thread) * UNIT<T> + i % UNIT<T>;
+    for (int i = 0; i < PER_THREAD; i += 4) { /* unit i / DC_UNIT of this thread, and in it the fours */
+        int in_block = (i / DC_UNIT<T> * EPS_ERROR_THREADS + thread) * DC_UNIT<T> + i % DC_UNIT<T>;
         target4(target + i, &piece, (int64_t)block * DC_BLOCK + in_block, n_elem);
     }
     for (int64_t row = 0; row < piece.n_rows; row += ROWS) {
@@ -147,16 +87,20 @@ static __global__ void __launch_bounds__(EPS_ERROR_THREADS) eps_error_kernel(eps
             const T *data = (const T *)params.prediction + (piece.first_row + row + r) * params.row_stride;
             const bool is_aligned = dc_is_aligned(data);
 #pragma unroll
-            for (int i = 0; i < PER_THREAD && r < rows; i += UNIT<T>) {
-                int in_block = (i / UNIT<T> * EPS_ERROR_THREADS + thread) * UNIT<T>;
-                read_unit(prediction[r] + i, data, (int64_t)block * DC_BLOCK + in_block, n_elem, is_aligned);
+            for (int i = 0; i < PER_THREAD && r < rows; i += DC_UNIT<T>) {
+                int in_block = (i / DC_UNIT<T> * EPS_ERROR_THREADS + thread) * DC_UNIT<T>;
+                int64_t e = (int64_t)block * DC_BLOCK + in_block;
+                if (IS_LAST)
+                    dc_read_last(prediction[r] + i, data, e, n_elem, params.n_positions, params.position_stride);
+                else
+                    dc_read_unit(prediction[r] + i, data, e, n_elem, is_aligned);
             }
         }
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
 #pragma unroll
             for (int i = 0; i < PER_THREAD && r < rows; i += 4) {
-                int in_block = (i / UNIT<T> * EPS_ERROR_THREADS + thread) * UNIT<T> + i % UNIT<T>;
+                int in_block = (i / DC_UNIT<T> * EPS_ERROR_THREADS + thread) * DC_UNIT<T> + i % DC_UNIT<T>;
                 float terms[4];
 #pragma unroll
                 for (int j = 0; j < 4; j++) /* past the end a term is 0, which changes no sum */
@@ -197,6 +141,13 @@ static __global__ void __launch_bounds__(MEAN_THREADS) mean_kernel(mean_params p
 
 /* ---- launch -------------------------------------------------------------------------------------------------------- */
 
+typedef void (*eps_error_entry)(eps_error_params);
+
+template <typename T> static eps_error_entry kernel_of(dc_prediction prediction)
+{
+    return prediction.n_positions != 0 ? eps_error_kernel<T, true> : eps_error_kernel<T, false>;
+}
+
 void dc_eps_error_cuda(const dc_backend *self, double *errors, dc_prediction prediction, const dc_group *groups,
                        int64_t n_groups, int64_t n_elem, dc_loss loss, float delta)
 {
@@ -205,12 +156,20 @@ void dc_eps_error_cuda(const dc_backend *self, double *errors, dc_prediction pre
     int64_t n_blocks = dc_blocks(n_elem), n_rows = 0;
     const dc_piece *pieces = NULL;
     int64_t n_pieces = dc_pieces_send(cuda, &pieces, groups, n_groups, n_elem, true);
-    eps_error_params params = {cuda->sums, prediction.data, prediction.row_stride, pieces, n_elem, (unsigned)n_blocks, loss,
+    eps_error_params params = {cuda->sums,
+                               prediction.data,
+                               prediction.row_stride,
+                               prediction.n_positions,
+                               prediction.position_stride,
+                               pieces,
+                               n_elem,
+                               (unsigned)n_blocks,
+                               loss,
                                delta};
-    void (*kernel)(eps_error_params) = prediction.dtype == DC_FLOAT32   ? eps_error_kernel<float>
-                                       : prediction.dtype == DC_FLOAT64 ? eps_error_kernel<double>
-                                       : prediction.dtype == DC_FLOAT16 ? eps_error_kernel<half_bits>
-                                                                        : eps_error_kernel<bfloat_bits>;
+    eps_error_entry kernel = prediction.dtype == DC_FLOAT32   ? kernel_of<float>(prediction)
+                                       : prediction.dtype == DC_FLOAT64 ? kernel_of<double>(prediction)
+                                       : prediction.dtype == DC_FLOAT16 ? kernel_of<half_bits>(prediction)
+                                                                        : kernel_of<bfloat_bits>(prediction);
     for (int64_t g = 0; g < n_groups; g++)
         n_rows += groups[g].n_rows;
     dc_cuda_launch(cuda, kernel, params, n_pieces * n_blocks, EPS_ERROR_THREADS, ROWS * DC_BLOCK * sizeof(float),

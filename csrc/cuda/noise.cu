@@ -18,7 +18,7 @@ static __global__ void __launch_bounds__(NOISE_THREADS) noise_kernel(noise_param
         return;
     dc_normals4(eps, params.key, (uint64_t)block);
     if (params.first % 4 == 0) {
-        dc_write4(params.eps, eps, e, params.count);
+        dc_write_unit(params.eps, eps, e, params.count);
         return;
     }
 #pragma unroll

@@ -1,11 +1,12 @@
 /* A piece: some rows of one group, as kernels see it.  A block of threads does one block of elements of one piece.
  *
- * Every thread holds units of neighbouring elements, made or read at once: four, which one call of Philox gives, or eight,
- * where sixteen bytes hold as many. */
+ * Every thread holds units of neighbouring elements, made or read at once (element.h); noise comes by fours, which one call
+ * of Philox gives. */
 #ifndef DC_CUDA_PIECE_H
 #define DC_CUDA_PIECE_H
 
 #include "backend.h"
+#include "cuda/element.h"
 #include "formulas/gaussian.h"
 #include "formulas/philox.h"
 
@@ -16,6 +17,7 @@ static inline int64_t dc_blocks(int64_t n_elem)
     return (n_elem + DC_BLOCK - 1) / DC_BLOCK;
 }
 
+/* Of a recorded step some pieces are for nothing: all zero. */
 typedef struct dc_piece {
     const float *x_start, *eps; /* (n_elem,) like dc_group's */
     dc_noise_key key;
@@ -25,11 +27,6 @@ typedef struct dc_piece {
 } dc_piece;
 
 /* ---- sixteen bytes at once, where they stand on a multiple of sixteen ---------------------------------------------- */
-
-static __device__ __forceinline__ bool dc_is_aligned(const void *data)
-{
-    return (uintptr_t)data % 16 == 0;
-}
 
 static __device__ __forceinline__ void dc_load4(float *out, const float *data)
 {
@@ -57,20 +54,6 @@ static __device__ __forceinline__ void dc_read4(float *out, const float *data, i
 #pragma unroll
     for (int i = 0; i < 4; i++)
         out[i] = e + i < n_elem ? __ldg(data + e + i) : 0.0f;
-}
-
-/* The same into data; nothing past its end is written.  Indexed by fours: nvcc takes *(float4 *)(data + e) apart
- * (benchmarks/ptxas.py counts). */
-static __device__ __forceinline__ void dc_write4(float *data, const float *in, int64_t e, int64_t n_elem)
-{
-    if (e + 4 <= n_elem && dc_is_aligned(data)) {
-        ((float4 *)data)[e / 4] = dc_pack4(in);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (e + i < n_elem)
-            data[e + i] = in[i];
 }
 
 /* eps (4,): the normals of one Philox block, elements 4 block .. 4 block + 3. */

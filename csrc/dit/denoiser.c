@@ -81,7 +81,7 @@ static dc_status denoiser_denoise(void *context, const dc_batch *batch, dc_predi
                         batch->n_rows - first < denoiser->portion ? batch->n_rows - first : denoiser->portion);
     denoiser->batch = NULL;
     int64_t out_elem = batch->n_elem * denoiser->model->out_channels / denoiser->model->config.in_channels;
-    *out = (dc_prediction){denoiser->out, DC_FLOAT32, out_elem};
+    *out = (dc_prediction){.data = denoiser->out, .dtype = DC_FLOAT32, .row_stride = out_elem};
     return denoiser->backend->device != NULL ? denoiser->backend->device->check(denoiser->backend, err) : DC_OK;
 }
 
@@ -169,5 +169,6 @@ void dc_dit_denoiser_free(dc_dit_denoiser *denoiser)
 
 dc_denoiser dc_dit_denoiser_entry(dc_dit_denoiser *denoiser)
 {
-    return (dc_denoiser){denoiser, denoiser_input, denoiser_denoise, denoiser_release};
+    return (dc_denoiser){
+        .context = denoiser, .input = denoiser_input, .denoise = denoiser_denoise, .release = denoiser_release};
 }

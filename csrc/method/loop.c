@@ -4,14 +4,12 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "method/step.h"
 #include "method/storage.h"
-
-/* Floats of eps that a batch keeps at most (4 MiB): what fits in a core's share of the last cache. */
-enum { KEPT_MAX = 1 << 20 };
 
 /* One batch: being filled, or asked and not yet answered. */
 typedef struct asked {
-    int64_t n_rows;
+    int64_t n_rows, n_room; /* n_room: of the batches that it became */
     dc_row *rows;       /* (batch_size,) */
     dc_results results; /* errors (batch_size,) */
 } asked;
@@ -25,12 +23,9 @@ struct dc_loop {
     int64_t reported;  /* slot lent to the caller by the last advance, or -1 */
     asked batches[2]; /* the second only with a device, which works on one while the other is filled and read */
     asked *filling, *pending; /* pending: asked and not read, or NULL */
-    dc_group *groups;         /* (batch_size,) like the next four: of the batch being asked */
-    int64_t *timesteps, *condition, *input_of_row;
-    double *time;
+    dc_step step;
     float *noise;   /* (n_noise, n_elem) the given noise on the device, or NULL */
-    int64_t n_kept; /* groups whose eps is kept between noising and eps-error */
-    float *kept;    /* (n_kept, n_elem) */
+    int64_t n_room; /* rows that the batches read could have held */
     dc_loop_stats stats;
 };
 
@@ -87,10 +82,6 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
     loop->params = *params;
     loop->reported = -1;
     loop->filling = &loop->batches[0];
-    if (params->noise == NULL && params->backend->noise_of_groups != NULL) {
-        int64_t room = KEPT_MAX / params->n_elem;
-        loop->n_kept = room < params->batch_size ? room : params->batch_size;
-    }
     int n_batches = params->backend->device != NULL ? 2 : 1;
     struct {
         void *member;
@@ -101,12 +92,6 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
         {&loop->slots, params->max_in_flight, sizeof *loop->slots},
         {&loop->batches[0].rows, params->batch_size, sizeof(dc_row)},
         {&loop->batches[1].rows, n_batches == 2 ? params->batch_size : 0, sizeof(dc_row)},
-        {&loop->groups, params->batch_size, sizeof *loop->groups},
-        {&loop->timesteps, params->batch_size, sizeof *loop->timesteps},
-        {&loop->condition, params->batch_size, sizeof *loop->condition},
-        {&loop->input_of_row, params->batch_size, sizeof *loop->input_of_row},
-        {&loop->time, params->batch_size, sizeof *loop->time},
-        {&loop->kept, loop->n_kept * params->n_elem, sizeof *loop->kept},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         if ((status = dc_alloc(&memory, arrays[i].count, arrays[i].item_bytes, "the batch", err)) != DC_OK)
@@ -117,6 +102,8 @@ dc_status dc_loop_new(dc_loop **out, const dc_loop_params *params, dc_error *err
         loop->cost_of_arm[a] = params->condition_offset[a + 1] - params->condition_offset[a];
     loop->params.arms.cost_of_arm = loop->cost_of_arm;
     if ((status = check_race(&loop->params, err)) != DC_OK)
+        goto done;
+    if ((status = dc_step_init(&loop->step, &loop->params, loop->slots, err)) != DC_OK)
         goto done;
     for (int i = 0; i < n_batches; i++)
         if ((status = dc_results_new(params->backend, &loop->batches[i].results, params->batch_size, params->n_elem, err)) !=
@@ -151,12 +138,7 @@ void dc_loop_free(dc_loop *loop)
     dc_floats_free(backend, loop->noise);
     dc_free(loop->cost_of_arm);
     dc_free(loop->slots);
-    dc_free(loop->groups);
-    dc_free(loop->timesteps);
-    dc_free(loop->condition);
-    dc_free(loop->input_of_row);
-    dc_free(loop->time);
-    dc_free(loop->kept);
+    dc_step_clear(&loop->step);
     dc_free(loop);
 }
 
@@ -226,52 +208,6 @@ static void fill_batch(dc_loop *loop)
     }
 }
 
-/* Rows of one (image, trial) become one group; returns the number of groups. */
-static int64_t group_rows(dc_loop *loop)
-{
-    const dc_loop_params *params = &loop->params;
-    const asked *batch = loop->filling;
-    int64_t n_groups = 0;
-    for (int64_t r = 0; r < batch->n_rows; r++) {
-        const dc_row *row = &batch->rows[r];
-        const dc_trial *trial = &params->trials[row->trial];
-        int64_t t = trial->timestep;
-        loop->timesteps[r] = t;
-        loop->time[r] = params->time[t];
-        loop->condition[r] = params->conditions[row->condition];
-        if (r > 0 && row->slot == row[-1].slot && row->trial == row[-1].trial) {
-            loop->groups[n_groups - 1].n_rows++;
-            loop->input_of_row[r] = n_groups - 1;
-            continue;
-        }
-        loop->input_of_row[r] = n_groups;
-        loop->groups[n_groups++] = (dc_group){
-            .x_start = loop->slots[row->slot].x_start,
-            .eps = params->noise != NULL ? params->noise + (int64_t)trial->noise_index * params->n_elem : NULL,
-            .key = {params->seed, trial->noise_index, trial->timestep},
-            .eps_sign = trial->eps_sign,
-            .alpha = (float)params->alpha[t],
-            .sigma = (float)params->sigma[t],
-            .p = (float)params->p[t],
-            .q = (float)params->q[t],
-            .n_rows = 1,
-        };
-    }
-    return n_groups;
-}
-
-/* The first groups' eps is made once and read twice; the others' is made twice.  The numbers are the same. */
-static void keep_noise(dc_loop *loop, int64_t n_groups)
-{
-    const dc_loop_params *params = &loop->params;
-    int64_t n = n_groups < loop->n_kept ? n_groups : loop->n_kept;
-    if (n == 0)
-        return;
-    params->backend->noise_of_groups(params->backend, loop->kept, loop->groups, n, params->n_elem);
-    for (int64_t g = 0; g < n; g++)
-        loop->groups[g].eps = loop->kept + g * params->n_elem;
-}
-
 /* Adds to the arm's sum of errors, or of exp(-(e - lowest) / T): relative to the lowest, so that nothing underflows. */
 static void pool_error(dc_slot *slot, double error, double temperature, int is_first)
 {
@@ -331,27 +267,13 @@ static dc_status check_errors(const dc_loop *loop, const asked *batch, dc_error 
 /* The batch that was filled goes through noising, denoiser and eps-error; a device may still be at it afterwards. */
 static dc_status ask_batch(dc_loop *loop, dc_error *err)
 {
-    const dc_loop_params *params = &loop->params;
-    const dc_backend *backend = params->backend;
-    const dc_denoiser *denoiser = &params->denoiser;
-    const asked *batch = loop->filling;
-    float *x_t;
-    dc_prediction prediction;
-    int64_t n_groups = group_rows(loop);
-    dc_status status = denoiser->input(denoiser->context, &x_t, batch->n_rows, params->n_elem, err);
-    if (status != DC_OK)
-        return status;
-    keep_noise(loop, n_groups);
-    backend->noising(backend, x_t, loop->groups, n_groups, params->n_elem);
-    dc_batch question = {batch->n_rows, params->n_elem, x_t, loop->timesteps, loop->time, loop->condition,
-                         loop->input_of_row};
-    if ((status = denoiser->denoise(denoiser->context, &question, &prediction, err)) != DC_OK)
-        return status;
-    backend->eps_error(backend, batch->results.errors, prediction, loop->groups, n_groups, params->n_elem, params->loss,
-                       params->delta);
-    denoiser->release(denoiser->context);
-    loop->next_slot = batch->rows[batch->n_rows - 1].slot;
-    return DC_OK;
+    asked *batch = loop->filling;
+    int graph = batch == &loop->batches[1];
+    dc_status status =
+        dc_step_ask(&loop->step, batch->results.errors, batch->rows, batch->n_rows, graph, &batch->n_room, err);
+    if (status == DC_OK)
+        loop->next_slot = batch->rows[batch->n_rows - 1].slot;
+    return status;
 }
 
 /* Its errors go to the races. */
@@ -368,6 +290,7 @@ static dc_status read_batch(dc_loop *loop, asked *batch, dc_error *err)
         record_row(loop, &batch->rows[r], batch->results.errors[r]);
     loop->stats.n_evals += batch->n_rows;
     loop->stats.n_batches++;
+    loop->n_room += batch->n_room;
     batch->n_rows = 0;
     if (params->after_batch != NULL)
         status = params->after_batch(params->after_batch_context, loop->stats.n_evals, err);
@@ -448,7 +371,8 @@ dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_
 dc_loop_stats dc_loop_statistics(const dc_loop *loop)
 {
     dc_loop_stats stats = loop->stats;
-    if (stats.n_batches > 0)
-        stats.fill = (double)stats.n_evals / ((double)stats.n_batches * (double)loop->params.batch_size);
+    stats.batch_size = loop->params.batch_size;
+    if (loop->n_room > 0)
+        stats.fill = (double)stats.n_evals / (double)loop->n_room;
     return stats;
 }

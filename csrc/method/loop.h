@@ -25,22 +25,34 @@
 /* What a denoiser is asked.  Arrays are borrowed for the call. */
 typedef struct dc_batch {
     int64_t n_rows, n_elem;
-    const float *x_t;         /* (n_rows, n_elem), like the prediction in the backend's memory; the others in the host's */
+    const float *x_t;         /* (n_rows, n_elem) as the denoiser's layout has it, like the prediction in the backend's
+                               * memory; the others in the host's */
     const int64_t *timesteps; /* (n_rows,) rows of the schedule */
     const double *time;       /* (n_rows,) the schedule's own time value of each row */
     const int64_t *condition; /* (n_rows,) */
     const int64_t *input_of_row; /* (n_rows,) rising from 0: neighbours with the same number have the same x_t; NULL: unknown */
 } dc_batch;
 
+/* A whole step as one of DC_GRAPHS graphs of the device.  All four return DC_OK or fill err. */
+typedef struct dc_recorder {
+    dc_status (*begin)(void *context, int graph, dc_error *err); /* what is begun on the stream is recorded from here */
+    dc_status (*end)(void *context, int graph, dc_error *err);   /* to here; input, denoise, release came in between */
+    dc_status (*abandon)(void *context, int graph, dc_error *err); /* after a failure: tells of it once; DC_OK: go on without */
+    /* Runs what was recorded, for the timesteps, time and condition of this batch, which has as many rows; x_t is NULL. */
+    dc_status (*replay)(void *context, int graph, const dc_batch *batch, dc_error *err);
+} dc_recorder;
+
 /* A denoiser.  input: gives the array (n_rows, n_elem) that the next batch's x_t is written to, owned by the denoiser;
  * denoise: fills *out; its data stays valid until release, which follows every denoise that returned DC_OK.  Both return
- * DC_OK or fill err.  With a device they are of its stream: release comes when eps-error was begun, and the next batch's
- * x_t may be written to the same place. */
+ * DC_OK or fill err; DC_ERR_NOMEM: fewer rows might fit, and are asked.  With a device they are of its stream: release comes
+ * when eps-error was begun, and the next batch's x_t may be written to the same place. */
 typedef struct dc_denoiser {
     void *context;
     dc_status (*input)(void *context, float **x_t, int64_t n_rows, int64_t n_elem, dc_error *err);
     dc_status (*denoise)(void *context, const dc_batch *batch, dc_prediction *out, dc_error *err);
     void (*release)(void *context);
+    const dc_layout *layout;     /* of x_t, read after input, which is then no float *; NULL: float32 as x_start */
+    const dc_recorder *recorder; /* NULL: no step of it can be recorded */
 } dc_denoiser;
 
 /* Everything that is fixed for a run.  All pointers are borrowed for the life of the loop. */
@@ -89,10 +101,11 @@ int dc_loop_wants_image(const dc_loop *loop);
  * added; with drain = 1 it runs partial batches.  After an error the loop can only be freed. */
 DC_MUST_USE dc_status dc_loop_advance(dc_loop *loop, int drain, const dc_race **race, int64_t *tag, dc_error *err);
 
-/* What was done so far: rows evaluated, batches, and rows / (batches * batch_size). */
+/* What was done so far: rows evaluated, batches, and rows / (batches * batch_size); and the batch_size that fits. */
 typedef struct dc_loop_stats {
     int64_t n_evals, n_batches;
     double fill;
+    int64_t batch_size;
 } dc_loop_stats;
 dc_loop_stats dc_loop_statistics(const dc_loop *loop);
 

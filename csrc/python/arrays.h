@@ -45,8 +45,11 @@ int tensor_from_object(core_state *state, tensor *out, PyObject *object, const d
 int tensor_dense(core_state *state, tensor *out, PyObject *object, const dc_backend *backend, dc_dtype dtype, int is_written,
                  const char *name);
 int64_t tensor_items(const tensor *t);
-/* Makes every row (first axis) dense, by a copy when it is not; on a device that is a ShapeError. */
-int tensor_make_rows_dense(core_state *state, tensor *t, const dc_backend *backend, const char *name);
+/* *out: its rows (first axis), dense or with channels last, borrowed; by a copy when they are neither, which on a device is a
+ * ShapeError. */
+int tensor_rows(core_state *state, dc_prediction *out, tensor *t, const dc_backend *backend, const char *name);
+/* *out: how rows must be written that lie one behind the other in the tensor, which has an axis and is to be written. */
+int tensor_layout(core_state *state, dc_layout *out, tensor *t, const dc_backend *backend, const char *name);
 void tensor_clear(tensor *t);
 
 #endif

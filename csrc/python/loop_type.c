@@ -338,8 +338,8 @@ static PyObject *loop_stats(PyObject *object, void *closure)
 {
     (void)closure;
     dc_loop_stats stats = dc_loop_statistics(((loop_object *)object)->loop);
-    return Py_BuildValue("{sLsLsd}", "n_evals", (long long)stats.n_evals, "n_batches", (long long)stats.n_batches, "fill",
-                         stats.fill);
+    return Py_BuildValue("{sLsLsdsL}", "n_evals", (long long)stats.n_evals, "n_batches", (long long)stats.n_batches, "fill",
+                         stats.fill, "batch_size", (long long)stats.batch_size);
 }
 
 static PyMethodDef loop_methods[] = {
@@ -352,7 +352,7 @@ static PyMethodDef loop_methods[] = {
 };
 
 static PyGetSetDef loop_getset[] = {
-    {"stats", loop_stats, NULL, "n_evals, n_batches, fill.", NULL},
+    {"stats", loop_stats, NULL, "n_evals, n_batches, fill, batch_size.", NULL},
     {0},
 };
 

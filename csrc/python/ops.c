@@ -13,6 +13,7 @@
 typedef struct operand {
     void *data;
     int64_t n, n_items; /* first axis, all */
+    dc_layout layout;   /* to be written on a device */
     PyObject *array;
     tensor tensor;
 } operand;
@@ -71,6 +72,23 @@ static int operand_out(core_state *state, operand *o, const dc_backend *backend,
     PyErr_Format(state->exceptions[DC_ERR_SHAPE], "out has %lld items, must have %lld", (long long)o->n_items,
                  (long long)n_items);
     return -1;
+}
+
+/* Rows of x_t: on a device of any dtype, and with channels last if they are. */
+static int rows_out(core_state *state, operand *o, const dc_backend *backend, PyObject *object, int64_t n_items)
+{
+    if (backend->device == NULL)
+        return operand_out(state, o, backend, object, DC_FLOAT32, n_items);
+    if (tensor_from_object(state, &o->tensor, object, backend, "out", state->exceptions[DC_ERR_DTYPE]) < 0)
+        return -1;
+    o->n_items = tensor_items(&o->tensor);
+    if (o->tensor.n_dims < 1 || o->n_items != n_items) {
+        PyErr_Format(state->exceptions[DC_ERR_SHAPE], "out has %lld items, must have %lld", (long long)o->n_items,
+                     (long long)n_items);
+        return -1;
+    }
+    o->data = (void *)(uintptr_t)o->tensor.data;
+    return tensor_layout(state, &o->layout, &o->tensor, backend, "out");
 }
 
 /* Before and after an operation on n rows of n_elem; nothing to do on the host. */
@@ -137,7 +155,7 @@ static PyObject *op_add_noise(PyObject *module, PyObject *args, PyObject *kwargs
     if (backend == NULL || operand_in(state, &x_start, backend, x_object, -1, "x_start") < 0)
         goto done;
     int64_t n = x_start.n, n_elem = n > 0 ? x_start.n_items / n : 0;
-    if (operand_out(state, &x_t, backend, out, DC_FLOAT32, x_start.n_items) < 0 ||
+    if (rows_out(state, &x_t, backend, out, x_start.n_items) < 0 ||
         (alpha = array_of_size(state, alpha_object, ARRAY_FLOAT64, n, "alpha")) == NULL ||
         (sigma = array_of_size(state, sigma_object, ARRAY_FLOAT64, n, "sigma")) == NULL)
         goto done;
@@ -167,7 +185,7 @@ static PyObject *op_add_noise(PyObject *module, PyObject *args, PyObject *kwargs
             groups[i].key = (dc_noise_key){seed_value, ((uint32_t *)array_data(index))[i], ((uint32_t *)array_data(timestep))[i]};
     }
     Py_BEGIN_ALLOW_THREADS
-    backend->noising(backend, x_t.data, groups, n, n_elem);
+    backend->noising(backend, x_t.data, groups, n, n_elem, x_t.layout);
     Py_END_ALLOW_THREADS
     result = finish(state, backend);
 done:
@@ -192,6 +210,7 @@ static PyObject *op_eps_error(PyObject *module, PyObject *args, PyObject *kwargs
     double delta;
     dc_loss loss;
     tensor prediction = {0};
+    dc_prediction rows;
     void *memory = NULL;
     dc_error err = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO$sdO", names, &out, &prediction_object, &target_object, &loss_name,
@@ -203,7 +222,7 @@ static PyObject *op_eps_error(PyObject *module, PyObject *args, PyObject *kwargs
     if (loss == DC_LOSS_HUBER && !(delta > 0.0 && delta < 1e30))
         return PyErr_Format(state->exceptions[DC_ERR_VALUE], "delta must be positive and finite");
     if (tensor_from_object(state, &prediction, prediction_object, backend, "prediction", state->exceptions[DC_ERR_DTYPE]) < 0 ||
-        tensor_make_rows_dense(state, &prediction, backend, "prediction") < 0 ||
+        tensor_rows(state, &rows, &prediction, backend, "prediction") < 0 ||
         operand_in(state, &target, backend, target_object, -1, "target") < 0)
         goto done;
     int64_t n = target.n, n_elem = n > 0 ? target.n_items / n : 0;
@@ -221,7 +240,6 @@ static PyObject *op_eps_error(PyObject *module, PyObject *args, PyObject *kwargs
     dc_group *groups = memory;
     for (int64_t i = 0; i < n; i++) /* the target as it is: p = 1, q = 0 */
         groups[i] = (dc_group){.x_start = (float *)target.data + i * n_elem, .eps_sign = 1.0f, .p = 1.0f, .n_rows = 1};
-    dc_prediction rows = {prediction.data, prediction.dtype, prediction.strides[0]};
     Py_BEGIN_ALLOW_THREADS
     if (n_elem > 0)
         backend->eps_error(backend, errors.data, rows, groups, n, n_elem, loss, (float)delta);

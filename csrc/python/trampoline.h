@@ -3,8 +3,13 @@
  * On the host:  * x_t lives in memory that a NumPy array owns.  When nobody else holds that array after the call, the next batch is written
  * into it again; when somebody does, they keep it, unchanged, and the next batch gets a new one.
  *
- * With a device x_t is what callable.input(batch_size) gives, a tensor (batch_size, *shape) float32 of the callable's own
- * framework: written anew for every batch, in the order of the stream. */
+ * With a device x_t is what callable.input(batch_size) gives, a tensor (batch_size, *shape) of the callable's own framework,
+ * of any dtype that the core knows, its channels last if it likes: written anew for every batch, in the order of the stream.
+ *
+ * A MemoryError, or what PyTorch calls OutOfMemoryError, asks for half of the rows and is told once as a warning; of one row it
+ * is the error.  Where callable.is_recorded is true, callable.record(graph), what it does in the call itself, and
+ * callable.recorded(graph) make a graph of a step, and callable.replay(graph, timesteps, time, condition) runs it;
+ * callable.abandon(graph) ends what failed. */
 #ifndef DC_PYTHON_TRAMPOLINE_H
 #define DC_PYTHON_TRAMPOLINE_H
 
@@ -20,6 +25,8 @@ typedef struct trampoline {
     int64_t batch_size;
     PyObject *x_t; /* (batch_size, *shape), or NULL */
     tensor x_t_memory; /* x_t's, with a device */
+    dc_layout layout;  /* its */
+    int told, is_recording; /* told: that memory was full */
     tensor prediction;
     PyThreadState *thread; /* of the advance under way, while the GIL is released */
 } trampoline;

@@ -217,8 +217,8 @@ class DiffusersDenoiser(Denoiser):
         """The pipeline's denoiser."""
         return self.adapter.module
 
-    def to(self, device: Any = None, dtype: Any = None) -> DiffusersDenoiser:
-        """Itself: a pipeline is moved by its own ``to``.
+    def to(self, device: Any = None, dtype: Any = None, memory_format: Any = None) -> DiffusersDenoiser:
+        """Itself, or a copy that gives x_t in that order: a pipeline is moved by its own ``to``.
 
         Raises
         ------
@@ -235,7 +235,11 @@ class DiffusersDenoiser(Denoiser):
             raise DTypeError(
                 f"dtype is {shown(dtype)}, and the pipeline's denoiser is {self.dtype}; convert it with pipe.to(...)"
             )
-        return self
+        if memory_format is None:
+            return self
+        copy = super().to(memory_format=memory_format)
+        assert isinstance(copy, DiffusersDenoiser)
+        return copy
 
     # ---- what the method calls ----
 

@@ -30,6 +30,9 @@ static inline void backends_close(dc_backend **backends, int n)
         dc_cpu_backend_free(backends[i]);
 }
 
+/* x_t as float32 in the order of x_start. */
+static const dc_layout PLAIN = {DC_FLOAT32, 0};
+
 /* A value that no operation writes, to see what was left alone. */
 static const float POISON = -12345.5f;
 

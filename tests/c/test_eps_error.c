@@ -157,7 +157,7 @@ static void test_size(dc_backend **backends, int n, int64_t n_elem, int64_t row_
     for (int t = 0; t < 4; t++) {
         int offset = (int)(n_elem % 2);
         char *data = convert(p.values, p.n_rows * row_stride, DTYPES[t], offset);
-        dc_prediction prediction = {data, DTYPES[t], row_stride};
+        dc_prediction prediction = {.data = data, .dtype = DTYPES[t], .row_stride = row_stride};
         for (int l = 0; l < 3; l++) {
             for (int i = 0; i < n; i++) {
                 double errors[32 + GUARD];
@@ -174,6 +174,32 @@ static void test_size(dc_backend **backends, int n, int64_t n_elem, int64_t row_
     problem_clear(&p);
 }
 
+/* The same numbers with their channels last, two more channels beside them as a learned variance has them: the same errors. */
+static void test_channels_last(dc_backend **backends, int n, int64_t n_channels, int64_t n_positions)
+{
+    int64_t n_elem = n_channels * n_positions, stride = n_channels + 2;
+    problem p = problem_new(backends[0], n_elem, n_elem);
+    float *last = malloc((size_t)(p.n_rows * stride * n_positions) * sizeof(float));
+    for (int64_t i = 0; i < p.n_rows * stride * n_positions; i++)
+        last[i] = NAN;
+    for (int64_t row = 0; row < p.n_rows; row++)
+        for (int64_t c = 0; c < n_channels; c++)
+            for (int64_t i = 0; i < n_positions; i++)
+                last[(row * n_positions + i) * stride + c] = p.values[row * n_elem + c * n_positions + i];
+    for (int t = 0; t < 4; t++) {
+        char *data = convert(last, p.n_rows * stride * n_positions, DTYPES[t], t % 2);
+        dc_prediction prediction = {data, DTYPES[t], stride * n_positions, n_positions, stride};
+        for (int i = 0; i < n; i++) {
+            double errors[32];
+            backends[i]->eps_error(backends[i], errors, prediction, p.groups, N_GROUPS, n_elem, DC_LOSS_L2, DELTA);
+            check_errors(&p, errors, DC_LOSS_L2);
+        }
+        free(data - t % 2);
+    }
+    free(last);
+    problem_clear(&p);
+}
+
 /* One bad element makes its row's error not finite and leaves the other rows alone. */
 static void test_non_finite(dc_backend **backends, int n)
 {
@@ -184,7 +210,7 @@ static void test_non_finite(dc_backend **backends, int n)
                 double errors[16];
                 problem p = problem_new(backends[0], 1030, 1030);
                 p.values[2 * p.row_stride + 1029] = bad[b];
-                dc_prediction prediction = {p.values, DC_FLOAT32, p.row_stride};
+                dc_prediction prediction = {.data = p.values, .dtype = DC_FLOAT32, .row_stride = p.row_stride};
                 backends[i]->eps_error(backends[i], errors, prediction, p.groups, N_GROUPS, 1030, LOSSES[l], DELTA);
                 for (int64_t row = 0; row < p.n_rows; row++)
                     CHECK((isfinite(errors[row]) != 0) == (row != 2));
@@ -219,6 +245,9 @@ int main(void)
         for (size_t s = 0; s < sizeof SIZES / sizeof *SIZES; s++)
             test_size(backends, n, SIZES[s], SIZES[s] + (int64_t)s % 3);
         test_size(backends, n, DC_PARALLEL_MIN / 8 + 1, DC_PARALLEL_MIN / 8 + 1); /* enough for the pool */
+        test_channels_last(backends, n, 3, 7);
+        test_channels_last(backends, n, 4, 300);
+        test_channels_last(backends, n, 2, 1025);
         test_non_finite(backends, n);
         backends_close(backends, n);
     }

@@ -54,7 +54,7 @@ static dc_status model_denoise(void *context, const dc_batch *batch, dc_predicti
         if (condition == self->nan_condition && t == self->nan_timestep)
             self->answer[r * N_ELEM + N_ELEM - 1] = NAN;
     }
-    *out = (dc_prediction){self->answer, DC_FLOAT32, N_ELEM};
+    *out = (dc_prediction){.data = self->answer, .dtype = DC_FLOAT32, .row_stride = N_ELEM};
     return DC_OK;
 }
 

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "shim.h"
+#include "shim/shim.h"
 
 extern "C" {
 #include "../c/backends.h"
@@ -24,6 +24,12 @@ static inline std::vector<float> random_floats(int64_t n, float size, uint32_t s
     for (float &value : values)
         value *= size;
     return values;
+}
+
+/* Rows that are dense. */
+static inline dc_prediction dense(const void *data, dc_dtype dtype, int64_t row_stride)
+{
+    return {data, dtype, row_stride, 0, 0};
 }
 
 /* One CUDA backend on a stream of its own, and the memory that a test puts there. */
@@ -47,9 +53,8 @@ static inline device device_open(int64_t max_rows, int64_t n_elem)
 /* count items that nobody wrote, `offset` items behind a multiple of 16 bytes; they end where the memory ends. */
 template <typename T> static T *device_new(device *d, int64_t count, int64_t offset = 0)
 {
-    void *memory;
-    dc_error err = {};
-    CHECK(d->backend->device->memory_new(d->backend, &memory, (count + offset) * (int64_t)sizeof(T), &err) == DC_OK);
+    void *memory = NULL;
+    CHECK(shim_new(&memory, (size_t)(count + offset) * sizeof(T)) == cudaSuccess);
     d->memory.push_back(memory);
     return (T *)memory + offset;
 }

@@ -46,7 +46,8 @@ int main()
             }
     d.backend->noise(d.backend, NULL, KEYS[0], 0, 0);
     device_finish(&d);
-    check_long(&d);
+    if (shim_has_room(3LL << 32))
+        check_long(&d);
     device_close(&d);
     return device_done();
 }

@@ -31,19 +31,50 @@ static void check_size(device *d, int64_t n_elem, int64_t offset)
     fill(eps.data(), n_elem, 4);
     x_start[0] = -0.0f;
     make_groups(groups, x_start.data(), eps.data(), n_elem);
-    d->host->noising(d->host, wanted.data(), groups, N_GROUPS, n_elem);
+    d->host->noising(d->host, wanted.data(), groups, N_GROUPS, n_elem, PLAIN);
     float *x_t = device_new<float>(d, N_ROWS * n_elem, (offset + 1) % 4);
     make_groups(groups, device_put(d, x_start.data(), N_GROUPS * n_elem, offset), device_put(d, eps.data(), n_elem, offset / 2),
                 n_elem);
-    d->backend->noising(d->backend, x_t, groups, N_GROUPS, n_elem);
+    d->backend->noising(d->backend, x_t, groups, N_GROUPS, n_elem, PLAIN);
     memset(groups, 0xff, sizeof groups); /* they were taken over */
     device_finish(d);
     CHECK(memcmp(x_t, wanted.data(), wanted.size() * sizeof(float)) == 0);
     device_clear(d);
 }
 
+/* Every dtype and both layouts, rows at every alignment, against the CPU's, byte for byte. */
+static void check_layout(device *d, int64_t n_channels, int64_t n_positions, dc_layout layout, int64_t offset)
+{
+    dc_group groups[N_GROUPS];
+    int64_t n_elem = n_channels * n_positions, item = (int64_t)dc_dtype_bytes(layout.dtype);
+    std::vector<float> x_start((size_t)(N_GROUPS * n_elem)), eps((size_t)n_elem);
+    std::vector<char> wanted((size_t)(N_ROWS * n_elem * item));
+    fill(x_start.data(), N_GROUPS * n_elem, 3);
+    fill(eps.data(), n_elem, 4);
+    for (float &value : x_start) /* overflow, and subnormal halves */
+        value *= value > 0.99f ? 1e6f : value < -0.9f ? 1e-7f : 1.0f;
+    make_groups(groups, x_start.data(), eps.data(), n_elem);
+    d->host->noising(d->host, wanted.data(), groups, N_GROUPS, n_elem, layout);
+    char *x_t = device_new<char>(d, N_ROWS * n_elem * item, offset * item);
+    make_groups(groups, device_put(d, x_start.data(), N_GROUPS * n_elem), device_put(d, eps.data(), n_elem), n_elem);
+    d->backend->noising(d->backend, x_t, groups, N_GROUPS, n_elem, layout);
+    device_finish(d);
+    CHECK(memcmp(x_t, wanted.data(), wanted.size()) == 0);
+    device_clear(d);
+}
+
+static void check_layouts(device *d)
+{
+    static const int64_t shapes[][2] = {{3, 5}, {4, 256}, {1, 1030}, {16, 65}, {700, 2}};
+    int64_t offset = 0;
+    for (const auto &shape : shapes)
+        for (dc_dtype dtype : {DC_FLOAT32, DC_FLOAT64, DC_FLOAT16, DC_BFLOAT16})
+            for (int64_t n_positions : {(int64_t)0, shape[1]})
+                check_layout(d, shape[0], shape[1], {dtype, n_positions}, offset++ % 3);
+}
+
 /* An x_t of more than 2^31 elements: in one row, and in three. */
-static void check_long(device *d, int64_t n_elem, int64_t n_rows)
+static void check_long(device *d, int64_t n_elem, int64_t n_rows, int64_t n_channels)
 {
     enum { END = 512 };
     float image[END], eps[END], wanted[END];
@@ -65,13 +96,18 @@ static void check_long(device *d, int64_t n_elem, int64_t n_rows)
     group.sigma = 0.75f;
     group.n_rows = n_rows;
     shim_set_ends(2);
-    d->backend->noising(d->backend, x_t, &group, 1, n_elem);
+    const int64_t n_positions = n_channels == 1 ? 0 : n_elem / n_channels;
+    d->backend->noising(d->backend, x_t, &group, 1, n_elem, {DC_FLOAT32, n_positions});
     device_finish(d);
     d->host->noise(d->host, eps, group.key, n_elem - END, END);
     for (int e = 0; e < END; e++)
         wanted[e] = dc_mix(group.alpha, image[e], group.sigma, eps[e]);
     for (int64_t row = 0; row < n_rows; row++)
-        CHECK(memcmp(x_t + (row + 1) * n_elem - END, wanted, sizeof wanted) == 0);
+        for (int64_t e = 0; e < END; e++) {
+            int64_t position = n_positions - END + e; /* of the last channel */
+            const float *end = x_t + (row + 1) * n_elem - END + e;
+            CHECK((n_positions == 0 ? *end : x_t[row * n_elem + position * n_channels + n_channels - 1]) == wanted[e]);
+        }
     shim_set_ends(0);
     device_clear(d);
 }
@@ -89,13 +125,13 @@ static void check_many_at_once(device *d)
         group.x_start = there;
         group.key = {1, (uint32_t)i, 3};
         x_t[i] = device_new<float>(d, 2 * N_ELEM);
-        d->backend->noising(d->backend, x_t[i], &group, 1, N_ELEM);
+        d->backend->noising(d->backend, x_t[i], &group, 1, N_ELEM, PLAIN);
     }
     device_finish(d);
     for (int i = 0; i < BATCHES; i++) {
         group.x_start = x_start;
         group.key = {1, (uint32_t)i, 3};
-        d->host->noising(d->host, wanted, &group, 1, N_ELEM);
+        d->host->noising(d->host, wanted, &group, 1, N_ELEM, PLAIN);
         CHECK(memcmp(x_t[i], wanted, sizeof wanted) == 0);
     }
     device_clear(d);
@@ -131,13 +167,18 @@ int main()
             shim_set_order((shim_order)(i++ % 3));
             check_size(&d, n_elem, offset);
         }
-    d.backend->noising(d.backend, NULL, NULL, 0, 5);
+    d.backend->noising(d.backend, NULL, NULL, 0, 5, PLAIN);
     device_finish(&d);
+    check_layouts(&d);
     check_many_at_once(&d);
     check_upload(&d);
-    CHECK(d.backend->device->reserve(d.backend, 3, (1LL << 31) + 1003, NULL) == DC_OK);
-    check_long(&d, (1LL << 31) + 1003, 1);
-    check_long(&d, (1LL << 30) + 1004, 3);
+    if (shim_has_room(40LL << 30)) {
+        CHECK(d.backend->device->reserve(d.backend, 3, (1LL << 32) + 2048, NULL) == DC_OK);
+        check_long(&d, (1LL << 31) + 1003, 1, 1);
+        check_long(&d, (1LL << 30) + 1004, 3, 1);
+        check_long(&d, (1LL << 31) + 1002, 1, 2);
+        check_long(&d, (1LL << 32) + 2048, 1, 4); /* too far for 32 bits, too */
+    }
     device_close(&d);
     return device_done();
 }

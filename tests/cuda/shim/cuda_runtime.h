@@ -12,6 +12,8 @@
  *   - two threads at one place, one of them writing, with no barrier between them (or in two blocks of one launch);
  *   - barriers that not every thread of the block reaches, shuffles whose mask is not who is there;
  *   - grids and blocks that no device takes.
+ * A stream that is captured remembers for the graph alone, and while one is, waiting for it, allocating and freeing are errors
+ * that end the capture, as those of the real runtime are.
  * Misaligned vectors, overflowing arithmetic and indices out of an array's range are -fsanitize=undefined's. */
 #ifndef DC_SHIM_CUDA_RUNTIME_H
 #define DC_SHIM_CUDA_RUNTIME_H
@@ -98,15 +100,21 @@ typedef enum cudaError {
     cudaErrorInvalidDevice = 101,
     cudaErrorInvalidResourceHandle = 400,
     cudaErrorIllegalAddress = 700,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorCapturedEvent = 907,
     cudaErrorUnknown = 999,
 } cudaError_t;
 typedef enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 } cudaMemcpyKind;
 typedef enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 } cudaMemoryType;
 typedef enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 } cudaDeviceAttr;
+typedef enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0 } cudaStreamCaptureMode;
 enum { cudaEventDisableTiming = 2 };
 
 typedef struct shim_stream *cudaStream_t;
 typedef struct shim_event *cudaEvent_t;
+typedef struct shim_graph *cudaGraph_t, *cudaGraphExec_t;
+typedef void (*cudaHostFn_t)(void *argument);
 struct cudaPointerAttributes {
     cudaMemoryType type;
     int device;
@@ -120,6 +128,7 @@ struct cudaLaunchConfig_t {
 extern "C" {
 const char *cudaGetErrorString(cudaError_t status);
 const char *cudaGetErrorName(cudaError_t status);
+cudaError_t cudaGetLastError(void);
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaGetDevice(int *device);
@@ -134,6 +143,13 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t call, void *argument);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);
 cudaError_t shim_malloc(void **out, size_t n_bytes);
 cudaError_t shim_malloc_host(void **out, size_t n_bytes);
 cudaError_t shim_launch(const cudaLaunchConfig_t *config, void (*call)(void *kernel, void *params), void *kernel,

@@ -50,13 +50,14 @@ struct fiber {
 
 struct world {
     std::map<uintptr_t, region> regions; /* by their end */
-    int n_reports = 0, n_events = 0;
+    int n_reports = 0, n_events = 0, n_graphs = 0;
     char text[512] = "";
     shim_order order = SHIM_FORWARD;
     int n_devices = 1, driver = 13000, device = 0;
     unsigned ends = 0;
     std::map<std::string, std::pair<int, cudaError_t>> faults;
-    cudaError_t broken = cudaSuccess;
+    cudaError_t broken = cudaSuccess, last = cudaSuccess;
+    std::map<std::string, int> calls;
     /* the launch under way */
     bool in_kernel = false;
     uint32_t launch = 0;
@@ -91,10 +92,16 @@ struct shim_stream {
     int device;
     std::deque<std::function<void()>> work;
     uint64_t n_begun, n_done;
+    struct shim_graph *capture; /* what is begun goes there, if it is not NULL */
 };
 struct shim_event {
     shim_stream *stream;
     uint64_t n_begun;
+    bool is_captured;
+};
+struct shim_graph {
+    std::vector<std::function<void()>> work;
+    bool is_invalid;
 };
 
 extern "C" {
@@ -394,15 +401,42 @@ void run_grid(const cudaLaunchConfig_t &config, int device)
 
 /* ---- streams ------------------------------------------------------------------------------------------------------- */
 
+std::deque<shim_stream> streams;
+
+/* An error that the next cudaGetLastError finds. */
+cudaError_t fail(cudaError_t status)
+{
+    the.last = status;
+    return status;
+}
+
 cudaError_t fault(const char *function)
 {
     auto at = the.faults.find(function);
+    the.calls[function]++;
     if (at != the.faults.end() && at->second.first-- == 0) {
         cudaError_t status = at->second.second;
         the.faults.erase(at);
-        return status;
+        return fail(status);
     }
     return the.broken;
+}
+
+shim_stream *capturing()
+{
+    for (shim_stream &stream : streams)
+        if (stream.capture != nullptr)
+            return &stream;
+    return nullptr;
+}
+
+/* For a call that is forbidden while a stream is captured. */
+cudaError_t forbid(shim_stream *stream)
+{
+    if (stream == nullptr || stream->capture == nullptr)
+        return cudaSuccess;
+    stream->capture->is_invalid = true;
+    return fail(cudaErrorStreamCaptureUnsupported);
 }
 
 void flush(shim_stream *stream, uint64_t until)
@@ -417,11 +451,14 @@ void flush(shim_stream *stream, uint64_t until)
 
 void begin(shim_stream *stream, std::function<void()> work)
 {
+    if (stream->capture != nullptr) {
+        stream->capture->work.push_back(std::move(work));
+        return;
+    }
     stream->work.push_back(std::move(work));
     stream->n_begun++;
 }
 
-std::deque<shim_stream> streams;
 
 void flush_all()
 {
@@ -488,12 +525,13 @@ void __tsan_vptr_read(void **) {}
 
 /* ---- the runtime --------------------------------------------------------------------------------------------------- */
 
-#define FAULT                                \
-    do {                                     \
-        cudaError_t failed = fault(__func__); \
-        if (failed != cudaSuccess)           \
-            return failed;                   \
+#define RETURN(status)                \
+    do {                              \
+        cudaError_t failed = (status); \
+        if (failed != cudaSuccess)    \
+            return failed;            \
     } while (0)
+#define FAULT RETURN(fault(__func__))
 
 const char *cudaGetErrorString(cudaError_t status)
 {
@@ -506,6 +544,13 @@ const char *cudaGetErrorName(cudaError_t status)
     return status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : status == cudaErrorIllegalAddress
                                                                                    ? "cudaErrorIllegalAddress"
                                                                                    : "cudaErrorSomething";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t last = the.broken != cudaSuccess ? the.broken : the.last; /* a lost device stays lost */
+    the.last = cudaSuccess;
+    return last;
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
@@ -531,7 +576,7 @@ cudaError_t cudaSetDevice(int device)
 {
     FAULT;
     if (device < 0 || device >= the.n_devices)
-        return cudaErrorInvalidDevice;
+        return fail(cudaErrorInvalidDevice);
     the.device = device;
     return cudaSuccess;
 }
@@ -545,20 +590,23 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int)
 
 cudaError_t shim_malloc(void **out, size_t n_bytes)
 {
-    cudaError_t failed = fault("cudaMalloc");
-    return failed != cudaSuccess ? failed : memory_new(out, n_bytes, DEVICE);
+    RETURN(fault("cudaMalloc"));
+    RETURN(forbid(capturing()));
+    return memory_new(out, n_bytes, DEVICE);
 }
 
 cudaError_t shim_malloc_host(void **out, size_t n_bytes)
 {
-    cudaError_t failed = fault("cudaMallocHost");
-    return failed != cudaSuccess ? failed : memory_new(out, n_bytes, PINNED);
+    RETURN(fault("cudaMallocHost"));
+    RETURN(forbid(capturing()));
+    return memory_new(out, n_bytes, PINNED);
 }
 
 cudaError_t cudaFree(void *memory)
 {
     if (memory == nullptr)
         return the.broken;
+    RETURN(forbid(capturing()));
     flush_all(); /* as the real one waits */
     region_remove(memory, DEVICE);
     return the.broken;
@@ -587,9 +635,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemc
     region *device = kind == cudaMemcpyHostToDevice ? target : source;
     if (device == nullptr || device->what != DEVICE || (uintptr_t)(device == target ? to : from) + n_bytes > device->end) {
         report("a copy of %zu bytes leaves the device's memory", n_bytes);
-        return cudaErrorInvalidValue;
+        return fail(cudaErrorInvalidValue);
     }
     bool is_pinned = source != nullptr;
+    if (!is_pinned)
+        RETURN(forbid(stream_of(handle)));
     std::string now(is_pinned ? 0 : n_bytes, '\0'); /* pageable memory is read at once, pinned memory when its turn comes */
     if (!is_pinned)
         memcpy(&now[0], from, n_bytes);
@@ -605,6 +655,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemc
 cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
     FAULT;
+    RETURN(forbid(stream_of(handle)));
     flush(stream_of(handle), UINT64_MAX);
     return the.broken;
 }
@@ -612,7 +663,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
     FAULT;
-    *out = new shim_event{nullptr, 0};
+    *out = new shim_event{nullptr, 0, false};
     the.n_events++;
     return cudaSuccess;
 }
@@ -629,36 +680,105 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
     FAULT;
     shim_stream *stream = stream_of(handle);
     if (stream->device != the.device)
-        return cudaErrorInvalidResourceHandle;
+        return fail(cudaErrorInvalidResourceHandle);
     event->stream = stream;
     event->n_begun = stream->n_begun;
+    event->is_captured = stream->capture != nullptr;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     FAULT;
+    if (event->is_captured) {
+        (void)forbid(event->stream);
+        return fail(cudaErrorCapturedEvent);
+    }
     if (event->stream != nullptr)
         flush(event->stream, event->n_begun);
     return the.broken;
 }
 
+cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t call, void *argument)
+{
+    FAULT;
+    begin(stream_of(handle), [=] { call(argument); });
+    return cudaSuccess;
+}
+
+/* ---- graphs -------------------------------------------------------------------------------------------------------- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode)
+{
+    FAULT;
+    shim_stream *stream = stream_of(handle);
+    if (stream == &default_streams[0] || stream->capture != nullptr)
+        return fail(cudaErrorStreamCaptureUnsupported);
+    stream->capture = new shim_graph{};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *out)
+{
+    shim_stream *stream = stream_of(handle);
+    shim_graph *graph = stream->capture;
+    *out = nullptr;
+    stream->capture = nullptr;
+    if (graph == nullptr)
+        return fail(cudaErrorInvalidValue);
+    if (graph->is_invalid) {
+        delete graph;
+        return fail(cudaErrorStreamCaptureInvalidated);
+    }
+    *out = graph;
+    the.n_graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
+{
+    FAULT;
+    *out = new shim_graph(*graph);
+    the.n_graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t handle)
+{
+    FAULT;
+    for (const std::function<void()> &work : graph->work)
+        begin(stream_of(handle), work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    the.n_graphs--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+    return cudaGraphDestroy(graph);
+}
+
 cudaError_t shim_launch(const cudaLaunchConfig_t *config, void (*call)(void *, void *), void *kernel, const void *params,
                         size_t n_bytes)
 {
-    cudaError_t failed = fault("cudaLaunchKernelEx");
-    if (failed != cudaSuccess)
-        return failed;
+    RETURN(fault("cudaLaunchKernelEx"));
     shim_stream *stream = stream_of(config->stream);
     cudaLaunchConfig_t copy = *config;
     std::string bytes((const char *)params, n_bytes);
+    if (stream->capture != nullptr && stream->capture->is_invalid)
+        return fail(cudaErrorStreamCaptureInvalidated);
     if (stream->device != the.device)
-        return cudaErrorInvalidResourceHandle;
+        return fail(cudaErrorInvalidResourceHandle);
     if (config->gridDim.x < 1 || config->gridDim.x > INT32_MAX || config->blockDim.x < 1 || config->blockDim.x > MAX_THREADS ||
         config->dynamicSmemBytes > SHARED_MAX) {
         report("a launch of %u blocks of %u threads with %zu bytes of shared memory", config->gridDim.x, config->blockDim.x,
                config->dynamicSmemBytes);
-        return cudaErrorInvalidConfiguration;
+        return fail(cudaErrorInvalidConfiguration);
     }
     begin(stream, [=]() mutable {
         if (the.broken == cudaSuccess)
@@ -679,6 +799,21 @@ cudaError_t shim_launch(const cudaLaunchConfig_t *config, void (*call)(void *, v
 
 /* ---- what tests call ----------------------------------------------------------------------------------------------- */
 
+int shim_is_real()
+{
+    return 0;
+}
+
+int shim_has_room(long long)
+{
+    return 1;
+}
+
+cudaError_t shim_new(void **out, size_t n_bytes)
+{
+    return shim_malloc(out, n_bytes);
+}
+
 int shim_reports()
 {
     return the.n_reports;
@@ -694,7 +829,8 @@ void shim_reset()
     the.n_reports = 0;
     the.text[0] = '\0';
     the.faults.clear();
-    the.broken = cudaSuccess;
+    the.calls.clear();
+    the.broken = the.last = cudaSuccess;
     for (shim_stream &stream : default_streams)
         stream.work.clear();
     for (shim_stream &stream : streams)
@@ -714,7 +850,7 @@ void shim_set_devices(int n_devices, int driver_version)
 
 cudaStream_t shim_stream_new(int device)
 {
-    streams.push_back(shim_stream{device, {}, 0, 0});
+    streams.push_back(shim_stream{device, {}, 0, 0, nullptr});
     return &streams.back();
 }
 
@@ -780,5 +916,10 @@ void shim_forget(void *memory)
 
 int64_t shim_live()
 {
-    return (int64_t)the.regions.size() + the.n_events;
+    return (int64_t)the.regions.size() + the.n_events + the.n_graphs;
+}
+
+int shim_calls(const char *function)
+{
+    return the.calls[function];
 }

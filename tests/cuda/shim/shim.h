@@ -1,4 +1,4 @@
-/* What a test may ask of the device of shim.cc. */
+/* What a test may ask of the device of shim.cc; real/device.cc answers the same for a real one, as far as it can. */
 #ifndef DC_SHIM_H
 #define DC_SHIM_H
 
@@ -6,9 +6,13 @@
 #include <cstdint>
 #include <functional>
 
-#include "cuda_runtime.h"
+#include <cuda_runtime.h>
 
 extern "C" {
+int shim_is_real();                   /* 1: the device can not be made to fail, and counts nothing */
+int shim_has_room(long long n_bytes); /* for a test of sizes past 2^31 elements */
+cudaError_t shim_new(void **out, size_t n_bytes); /* memory of device 0 that the test may read when the device is idle */
+
 /* Reports since the last reset, and the last one's text. */
 int shim_reports();
 const char *shim_last_report();
@@ -28,7 +32,8 @@ void shim_set_ends(unsigned count);
 
 void shim_memory(void *memory, size_t n_bytes, int device); /* memory of the test's, as if cudaMalloc had given it */
 void shim_forget(void *memory);                             /* it is that no longer; nothing waits */
-int64_t shim_live();                                        /* allocations, events: what was not freed */
+int64_t shim_live();                                        /* allocations, events, graphs: what was not freed */
+int shim_calls(const char *function);                       /* how often it was called since the last reset */
 
 /* For the double of a library. */
 cudaError_t shim_fault(const char *function); /* what shim_fail planned for it, now */
