@@ -30,8 +30,14 @@ MULTIPROCESSOR = {
     120: (65536, 100, 1536),
 }
 THREADS = {"noise_kernel": 256, "noising_kernel": 256, "eps_error_kernel": 128, "mean_kernel": 128}
+THREADS |= {"modulate_kernel": 128, "attention_kernel": 128}  # the native DiT's
+THREADS |= {f"{name}_kernel": 256 for name in ("embedding", "condition", "patchify", "unpatchify", "gather")}
+THREADS |= {f"{name}_kernel": 256 for name in ("pack", "add", "gate", "silu")}
 HALF_THREADS = {**THREADS, "noising_kernel": 128}
-SHARED = {"eps_error_kernel": 4 * 1024 * 4}  # bytes, asked for at launch
+SHARED = {
+    "eps_error_kernel": 4 * 1024 * 4,
+    "attention_kernel": (3 * 32 * 36 + 32 * 128) * 4,
+}  # bytes, at most, asked for at launch
 TYPES = {"f": "float32", "d": "float64", "9half_bits": "float16", "11bfloat_bits": "bfloat16"}
 
 # TB/s, and 10^12 float32 operations a second without counting a multiply-add as two: NVIDIA's data sheets
@@ -58,11 +64,12 @@ def cuobjdump() -> str | None:
 
 def kernel_name(mangled: str) -> str:
     """eps_error_kernel<float16> of _Z16eps_error_kernelI9half_bitsLb0EEv16eps_error_params."""
-    name = next(kernel for kernel in THREADS if kernel in mangled)
-    found = re.search(rf"{name}I(f|d|9half_bits|11bfloat_bits)Lb([01])E", mangled)
+    name = next(kernel for kernel in THREADS if f"{len(kernel)}{kernel}" in mangled)
+    found = re.search(rf"{name}I(f|d|9half_bits|11bfloat_bits)(?:L([bi])(\d+)E)?E", mangled)
     if found is None:
         return name
-    return f"{name}<{TYPES[found[1]]}{', channels last' if found[2] == '1' else ''}>"
+    last = {"b0": "", "b1": ", channels last"}.get(f"{found[2]}{found[3]}", f", {found[3]}" if found[3] else "")
+    return f"{name}<{TYPES[found[1]]}{last}>"
 
 
 def threads(kernel: str) -> int:
