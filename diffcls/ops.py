@@ -114,13 +114,14 @@ def add_noise(
     index, timestep : int, (B,) array of int, or None
         0 to 2**32 - 1.
     out : (B, *shape) array or None
-        Written to and returned.
+        Written to and returned.  On a CUDA device of float32, float64, float16 or bfloat16, rounded to nearest, C-contiguous or
+        with its channels last; on the CPU of float32.
     stream : stream of PyTorch or CuPy, DLPack's number of one, or None
         Of a CUDA device; the CPU has none.
 
     Returns
     -------
-    (B, *shape) float32, in x_start's framework
+    (B, *shape) float32, in x_start's framework, or `out`
 
     Raises
     ------

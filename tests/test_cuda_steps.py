@@ -4,10 +4,11 @@ import ctypes
 
 import numpy as np
 import pytest
-from test_cuda_shim import cupy, loop_options, module, on_device, on_host, pytestmark, rows
+from fake_cupy import ndarray
+from test_cuda_shim import cupy, module, on_device, on_host, pytestmark, rows
 
 import diffcls
-from diffcls import DeviceWarning, Fixed, InputError, Race, ShapeError, cuda, ops
+from diffcls import DeviceWarning, DTypeError, Fixed, InputError, Race, ShapeError, cuda, ops
 
 SHAPE = (3, 2, 2)  # of the same twelve numbers
 
@@ -66,6 +67,25 @@ def test_add_noise_writes_what_out_is(cupy, rng):
             )
     with pytest.raises(ShapeError, match="out must have dense rows"):
         ops.add_noise(cupy.asarray(x), 0.8, 0.6, out=cupy.empty((2, 6, 2, 2))[:, :3], **key)
+
+
+def test_arrays_of_jax(cupy, rng):
+    """JAX has no current stream: it is asked for the default one, and what it gives is not written to."""
+
+    class Array(ndarray):
+        pass
+
+    Array.__module__ = "jaxlib._jax"
+    x, target = rows(rng, 2, 5), rows(rng, 2, 5)
+    there = Array(cupy, cupy.asarray(x).host, 0)
+    out = ops.add_noise(there, 0.8, 0.6, out=cupy.empty((2, 5)), seed=1, index=0, timestep=0)
+    errors = ops.eps_error(there, cupy.asarray(target), out=cupy.empty(2, "float64"))
+    assert there.streams == [1, 1]
+    cupy.shim.cudaStreamSynchronize(1)
+    np.testing.assert_array_equal(out.host, ops.add_noise(x, 0.8, 0.6, seed=1, index=0, timestep=0))
+    np.testing.assert_array_equal(errors.host, ops.eps_error(x, target))
+    with pytest.raises(DTypeError, match="arrays of jaxlib on a device can not be written to; give out="):
+        ops.eps_error(there, cupy.asarray(target))
 
 
 def test_memory_formats_that_can_not_be(gaussian):
@@ -173,6 +193,18 @@ class Recorded:
     def close(self):
         for graph in self.graphs.values():
             self.runtime.cudaGraphDestroy(graph)
+
+
+def loop_options(classifier, backend):
+    denoiser, lowered = classifier.denoiser, classifier._lowered
+    return {
+        "backend": backend, "shape": denoiser.shape, "alpha": denoiser.schedule.alpha, "sigma": denoiser.schedule.sigma,
+        "time": denoiser.schedule.time, "p": denoiser.p, "q": denoiser.q, "n_classes": len(classifier.classes),
+        "class_of_arm": classifier.arms.class_of_arm, "condition_offset": classifier.arms.offset,
+        "conditions": classifier.arms.conditions, "pool_temperature": 0.0, "trials": lowered.trials,
+        "policy": lowered.policy, "loss": "l2", "delta": 1.0, "seed": 0, "noise": None, "batch_size": 8,
+        "progress": None, "keep_errors": False,
+    }  # fmt: skip
 
 
 def run(entry, cupy, gaussian, images):

@@ -283,6 +283,8 @@ static dc_status record(const dc_backend *self, int graph, dc_error *err)
     for (int i = 0; status == cudaSuccess && i < 2; i++)
         if (cuda->recorded[graph][i].host == NULL)
             status = stage_fill(&cuda->recorded[graph][i], cuda->capacity);
+    for (int i = 0; status != cudaSuccess && i < 2; i++)
+        stage_clear(&cuda->recorded[graph][i]);
     dc_cuda_leave(before);
     if (status != cudaSuccess)
         return tell(err, status, "allocating memory for a graph");

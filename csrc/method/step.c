@@ -131,16 +131,16 @@ static dc_status record(dc_step *step, const passage *asked, int graph, dc_error
     const dc_denoiser *denoiser = &params->denoiser;
     const dc_device *device = params->backend->device;
     dc_status status = device->record(params->backend, graph, err);
-    if (status != DC_OK)
-        return status;
-    status = denoiser->recorder->begin(denoiser->context, graph, err);
-    if (status == DC_OK)
-        status = call_by_call(step, asked, err);
-    if (status == DC_OK)
-        status = denoiser->recorder->end(denoiser->context, graph, err);
-    dc_status seen = device->recorded(params->backend, status == DC_OK ? err : NULL);
-    if (status == DC_OK)
-        status = seen;
+    if (status == DC_OK) {
+        status = denoiser->recorder->begin(denoiser->context, graph, err);
+        if (status == DC_OK)
+            status = call_by_call(step, asked, err);
+        if (status == DC_OK)
+            status = denoiser->recorder->end(denoiser->context, graph, err);
+        dc_status seen = device->recorded(params->backend, status == DC_OK ? err : NULL);
+        if (status == DC_OK)
+            status = seen;
+    }
     step->is_recorded[graph] = status == DC_OK;
     step->is_unrecordable = status != DC_OK;
     return status == DC_OK ? DC_OK : denoiser->recorder->abandon(denoiser->context, graph, err);
@@ -174,8 +174,7 @@ dc_status dc_step_ask(dc_step *step, double *errors, const dc_row *rows, int64_t
     *n_room = 0;
     while (first < n_rows) {
         int64_t n = n_rows - first < params->batch_size ? n_rows - first : params->batch_size;
-        passage asked = {.batch = {n, params->n_elem, NULL, step->timesteps, step->time, step->condition,
-                                   step->input_of_row},
+        passage asked = {.batch = {n, params->n_elem, NULL, step->timesteps, step->time, step->condition, step->input_of_row},
                          .errors = errors + first,
                          .n_groups = group_rows(step, rows + first, n)};
         keep_noise(step, asked.n_groups);

@@ -245,18 +245,15 @@ static const dc_recorder recorder = {begin_graph, end_graph, abandon_graph, repl
 
 dc_denoiser trampoline_entry(trampoline *self)
 {
+    dc_denoiser entry = {.context = self, .input = give_input, .denoise = denoise, .release = release};
+    if (self->backend->device == NULL)
+        return entry;
     PyObject *is_recorded = PyObject_GetAttrString(self->callable, "is_recorded");
-    int wanted = is_recorded != NULL && PyObject_IsTrue(is_recorded) == 1;
+    entry.layout = &self->layout;
+    entry.recorder = is_recorded != NULL && PyObject_IsTrue(is_recorded) == 1 ? &recorder : NULL;
     Py_XDECREF(is_recorded);
     PyErr_Clear(); /* who does not say so is not recorded */
-    return (dc_denoiser){
-        .context = self,
-        .input = give_input,
-        .denoise = denoise,
-        .release = release,
-        .layout = self->backend->device != NULL ? &self->layout : NULL,
-        .recorder = wanted && self->backend->device != NULL ? &recorder : NULL,
-    };
+    return entry;
 }
 
 void trampoline_clear(trampoline *self)

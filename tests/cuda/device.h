@@ -16,6 +16,12 @@ extern "C" {
 }
 #include "cuda/cuda.h"
 
+/* Rows that are dense. */
+static inline dc_prediction dense(const void *data, dc_dtype dtype, int64_t row_stride)
+{
+    return {data, dtype, row_stride, 0, 0};
+}
+
 /* Uniform in (-size, size), the same every time. */
 static inline std::vector<float> random_floats(int64_t n, float size, uint32_t state)
 {
@@ -24,12 +30,6 @@ static inline std::vector<float> random_floats(int64_t n, float size, uint32_t s
     for (float &value : values)
         value *= size;
     return values;
-}
-
-/* Rows that are dense. */
-static inline dc_prediction dense(const void *data, dc_dtype dtype, int64_t row_stride)
-{
-    return {data, dtype, row_stride, 0, 0};
 }
 
 /* One CUDA backend on a stream of its own, and the memory that a test puts there. */

@@ -71,6 +71,46 @@ static void check_misaligned_ends(device *d)
     device_clear(d);
 }
 
+/* What is captured runs when its graph does, as often as that; what a capture forbids ends it with an error. */
+static void check_capture(device *d)
+{
+    float *out = device_new<float>(d, N), *in = device_new<float>(d, 2 * N);
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaEvent_t event;
+    void *memory;
+    int ran = 0;
+    CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    CHECK(cudaStreamBeginCapture(NULL, cudaStreamCaptureModeGlobal) == cudaErrorStreamCaptureUnsupported); /* the default one */
+    CHECK(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+    wrong_launch("right", d->stream, 1, {out, in, NULL});
+    CHECK(cudaLaunchHostFunc(d->stream, [](void *count) { ++*(int *)count; }, &ran) == cudaSuccess);
+    CHECK(cudaStreamEndCapture(d->stream, &graph) == cudaSuccess && graph != NULL);
+    CHECK(cudaStreamSynchronize(d->stream) == cudaSuccess && ran == 0);
+    CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess);
+    for (int i = 0; i < 3; i++)
+        CHECK(cudaGraphLaunch(exec, d->stream) == cudaSuccess && ran == 0);
+    CHECK(cudaStreamSynchronize(d->stream) == cudaSuccess && ran == 3 && out[0] == (float)(N - 1));
+    CHECK(cudaGraphExecDestroy(exec) == cudaSuccess);
+    for (int forbidden = 0; forbidden < 6; forbidden++) {
+        float pageable[2] = {};
+        CHECK(cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeGlobal) == cudaSuccess);
+        CHECK(cudaEventRecord(event, d->stream) == cudaSuccess);
+        cudaError_t said = forbidden == 0   ? cudaMalloc(&memory, 4)
+                           : forbidden == 1 ? cudaMallocHost(&memory, 4)
+                           : forbidden == 2 ? cudaFree(out)
+                           : forbidden == 3 ? cudaStreamSynchronize(d->stream)
+                           : forbidden == 4 ? cudaEventSynchronize(event)
+                                            : cudaMemcpyAsync(out, pageable, 8, cudaMemcpyHostToDevice, d->stream);
+        CHECK(said == (forbidden == 4 ? cudaErrorCapturedEvent : cudaErrorStreamCaptureUnsupported));
+        CHECK(cudaGetLastError() == said && cudaGetLastError() == cudaSuccess);
+        CHECK(cudaStreamEndCapture(d->stream, &graph) == cudaErrorStreamCaptureInvalidated && graph == NULL);
+    }
+    (void)cudaGetLastError();
+    CHECK(cudaEventDestroy(event) == cudaSuccess && shim_reports() == 0);
+    device_clear(d);
+}
+
 int main()
 {
     device d = device_open(1, 1);
@@ -80,6 +120,7 @@ int main()
         for (const auto &item : CASES)
             check_case(&d, item.kernel, item.n_blocks, item.report);
     }
+    check_capture(&d);
     check_misaligned_ends(&d);
     device_close(&d);
     return device_done();

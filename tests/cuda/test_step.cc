@@ -19,6 +19,7 @@ struct way {
     bool is_recorded;
     int waits_while_recorded;
     const char *failing;
+    int after; /* its calls that do not fail */
 };
 
 static model run(const way *w, const outcome *wanted, int64_t *batch_size)
@@ -32,7 +33,7 @@ static model run(const way *w, const outcome *wanted, int64_t *batch_size)
     s->net.waits_while_recorded = w->waits_while_recorded;
     s->params.denoiser.recorder = w->is_recorded ? &model_recorder : NULL;
     if (w->failing != NULL)
-        shim_fail(w->failing, 0, cudaErrorInvalidValue);
+        shim_fail(w->failing, w->after, cudaErrorInvalidValue);
     CHECK(run_images(s, outcomes, &err) == DC_OK);
     CHECK(memcmp(outcomes, wanted, sizeof outcomes) == 0);
     CHECK(cudaGetLastError() == cudaSuccess && shim_reports() == 0);
@@ -49,13 +50,13 @@ static void check_graphs(const outcome *wanted)
     const int64_t batch_sizes[] = {16, 1, 7, 33};
     int64_t batch_size;
     for (int64_t size : batch_sizes) {
-        way w = {size, 4, 0, true, 0, NULL};
+        way w = {size, 4, 0, true, 0, NULL, 0};
         model net = run(&w, wanted, &batch_size);
         CHECK(net.n_recorded == 2 && net.n_abandoned == 0);
         CHECK(net.n_replayed > 0 && net.n_calls >= 3 + 2); /* three full ones before, two to be recorded, those not full */
         CHECK(net.deepest <= 2);
     }
-    way too_large = {MANY, 3, 0, true, 0, NULL}; /* never full: never recorded */
+    way too_large = {MANY, 3, 0, true, 0, NULL, 0}; /* never full: never recorded */
     model net = run(&too_large, wanted, &batch_size);
     CHECK(net.n_recorded == 0 && net.n_replayed == 0);
 }
@@ -64,9 +65,10 @@ static void check_graphs(const outcome *wanted)
 static void check_no_graph(const outcome *wanted)
 {
     int64_t batch_size;
-    way waits = {16, 4, 0, true, 1, NULL}, no_capture = {16, 4, 0, true, 0, "cudaStreamBeginCapture"};
-    way no_graph = {16, 4, 0, true, 0, "cudaGraphInstantiate"};
-    for (const way *w : {&waits, &no_capture, &no_graph}) {
+    way waits = {16, 4, 0, true, 1, NULL, 0}, no_capture = {16, 4, 0, true, 0, "cudaStreamBeginCapture", 0};
+    way no_graph = {16, 4, 0, true, 0, "cudaGraphInstantiate", 0};
+    way no_memory = {16, 4, 0, true, 0, "cudaMallocHost", 7}; /* four stages, two results, a graph's first */
+    for (const way *w : {&waits, &no_capture, &no_graph, &no_memory}) {
         if (shim_is_real() && w->failing != NULL)
             continue;
         model net = run(w, wanted, &batch_size);
@@ -79,11 +81,11 @@ static void check_memory(const outcome *wanted)
 {
     int64_t batch_size;
     for (bool is_recorded : {false, true}) {
-        way w = {64, 4, 9, is_recorded, 0, NULL};
+        way w = {64, 4, 9, is_recorded, 0, NULL, 0};
         model net = run(&w, wanted, &batch_size);
         CHECK(batch_size == 8 && net.largest == 8);
         CHECK(!is_recorded || (net.n_replayed > 0 && net.graphs[0].n_rows == 8));
-        way odd = {7, 2, 1, is_recorded, 0, NULL};
+        way odd = {7, 2, 1, is_recorded, 0, NULL, 0};
         net = run(&odd, wanted, &batch_size);
         CHECK(batch_size == 1 && net.largest == 1);
     }
