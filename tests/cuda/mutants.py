@@ -20,7 +20,14 @@ PATIENCE = 120  # seconds that a test may take: many times what it needs
 OWN_TEST = {name: "dit_operations" for name in ("attention.cu", "dit_context.cu", "element.h", "linear.cu")}
 """The test that comes first, where it has another name."""
 OF_KIND = {"graph": "step", "pieces": "noising", "layout": "noising", "vectors": "noising", "rounding": "noising"}
-OF_KIND |= {"mix": "noising", "upload": "noising", "batch": "loop", "results": "loop", "launch": "loop", "device": "loop"}
+OF_KIND |= {
+    "mix": "noising",
+    "upload": "noising",
+    "batch": "loop",
+    "results": "loop",
+    "launch": "loop",
+    "device": "loop",
+}
 OF_KIND |= {"failure": "loop", "life": "loop"}
 """The same by the first word of a mutant's name: what is caught sooner costs less."""
 
