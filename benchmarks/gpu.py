@@ -47,7 +47,7 @@ def stages(folder: Path, architecture: str) -> list[Stage]:
         Stage("build", [python, "setup.py", "-q", "build_ext", "--inplace"], 160, build),
         Stage("build of the device's tests", [*make, *([f"NVCC={nvcc()}"] if nvcc() else [])], 110, needs="nvcc"),
         *(Stage(f"test_{name} on the device", [str(real / f"test_{name}")], 25) for name in TESTS),
-        Stage("pytest", [python, "-m", "pytest", "-q", "tests/test_gpu.py"], 100),
+        Stage("pytest", [python, "-m", "pytest", "-q", "tests/test_gpu.py", "tests/test_gpu_native.py"], 100),
     ]
     for tool in TOOLS:
         for name in ("noise", "noising", "eps_error", "step"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _core
 from .cuda_native import Placed, device_name, dtype_name
 from .denoiser import Denoiser
-from .errors import WeightsError
+from .errors import DTypeError, WeightsError
 
 
 class NativeDenoiser(Denoiser):
@@ -34,7 +34,7 @@ class NativeDenoiser(Denoiser):
             Of what matrix products read; they add up in float32, as the layers' inputs do.  "tf32" is float32 with ten bits
             of mantissa in a product.  None: as before, or float32.  On the CPU float32 only.
         memory_format : None
-            The core's own.
+            It reads pictures as they are.
 
         Returns
         -------
@@ -44,12 +44,12 @@ class NativeDenoiser(Denoiser):
         ------
         DeviceError
             `device` is no such name.
-        ValueError
-            A `memory_format`.
         TypeError
-            `dtype` is none of these, or not what the CPU computes in.
+            `dtype` is none of these, or not what the CPU computes in; a `memory_format` is given.
         """
-        copy = super().to(memory_format=memory_format)
+        if memory_format is not None:
+            raise DTypeError(f"memory_format is {memory_format!r}, the native DiT has none to choose")
+        copy = self._copy()
         copy.device = self.device if device is None else device_name(device)
         told = self.dtype if dtype is None and copy.device not in (None, "cpu") else dtype
         copy.dtype = dtype_name(told, copy.device)

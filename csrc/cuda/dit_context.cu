@@ -41,6 +41,7 @@ dc_status dc_cuda_dit_open(dc_backend *backend, const dc_lt *functions, dc_error
     before = dc_cuda_enter(cuda);
     dc_cuda_dit_close(cuda);
     dc_cuda_leave(before);
+    (void)cudaGetLastError(); /* told here: the next caller of the runtime is not to find it */
     if (made != DC_LT_SUCCESS)
         return dc_error_set(err, DC_ERR_DEVICE, "cuBLASLt does not start: its status is %d", made);
     return dc_error_set(err, failed == cudaErrorMemoryAllocation ? DC_ERR_NOMEM : DC_ERR_DEVICE,
@@ -107,6 +108,7 @@ dc_status dc_reserve_cuda(const dc_backend *self, int64_t scratch_bytes, int64_t
     dc_cuda_leave(before);
     if (status == cudaSuccess)
         return DC_OK;
+    (void)cudaGetLastError();
     return dc_error_set(err, status == cudaErrorMemoryAllocation ? DC_ERR_NOMEM : DC_ERR_DEVICE,
                         "CUDA failed in allocating the DiT's scratch memory: %s", cudaGetErrorString(status));
 }

@@ -170,7 +170,7 @@ MUTANTS = [
     ("patchify: channels after pixels", "dit_operations.cu", "(c * size + h * p + i) * size + w * p + j]", "((h * p + i) * size + w * p + j) * channels + c]"),
     ("patchify: rows of the batch, not of inputs", "dit_operations.cu", "params.from + params.row_of[item / n_elem] * n_elem", "params.from + item / n_elem * n_elem"),
     ("unpatchify: row and column change places", "dit_operations.cu", "((token * p + row % p) * p + column % p)", "((token * p + column % p) * p + row % p)"),
-    ("gather: a row's last block is missing", "dit_operations.cu", "(n_elem + 4 * ELEMENT_THREADS - 1) / (4 * ELEMENT_THREADS)", "(n_elem + 4 * ELEMENT_THREADS - 5) / (4 * ELEMENT_THREADS)"),
+    ("gather: a row's last block is missing", "dit_operations.cu", "(n_elem + 4 * ELEMENT_THREADS - 1) / (4 * ELEMENT_THREADS)", "n_elem / (4 * ELEMENT_THREADS) + (n_elem < 4 * ELEMENT_THREADS)"),
     ("attention: no scale", "attention.cu", "scores[r] * params.scale", "scores[r]"),
     ("attention: no barrier before the scores", "attention.cu", "__syncthreads(); /* the slab is there */", ""),
     ("attention: no barrier behind the scores", "attention.cu", "__syncthreads(); /* it may be written again */", ""),
