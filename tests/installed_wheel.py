@@ -98,6 +98,12 @@ draw.rectangle((18, 10, 29, 21), fill="blue")
 result = diffcls.classify(picture, ["a red circle", "a green ring"], model="shapes", policy=diffcls.Fixed(20))
 assert result.label == "a red circle", result
 """,
+    "cuda": """
+from importlib.metadata import version
+from cuda.pathfinder import load_nvidia_dynamic_lib
+assert version("nvidia-cublas") and load_nvidia_dynamic_lib("cublasLt").abs_path
+assert diffcls.cuda.is_available() or diffcls.cuda.why_not()
+""",
     "web": "from diffcls.web.server import make_app\nassert make_app(8320)",
     "train": """
 import runpy
