@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _core
 from .cuda_native import Placed, device_name, dtype_name
 from .denoiser import Denoiser
-from .errors import WeightsError
+from .errors import InputError, WeightsError
 
 
 class NativeDenoiser(Denoiser):
@@ -23,7 +23,7 @@ class NativeDenoiser(Denoiser):
         super().__init__(self._predict, shape=(self._channels, size, size), framework="numpy", **facts)
         self.native, self.placed = native, Placed(native)
 
-    def to(self, device: Any = None, dtype: Any = None) -> Denoiser:
+    def to(self, device: Any = None, dtype: Any = None, memory_format: Any = None) -> Denoiser:
         """A copy that a classifier computes on this device, in this dtype; `predict` stays on the CPU.
 
         Parameters
@@ -33,6 +33,8 @@ class NativeDenoiser(Denoiser):
         dtype : None, "float32", "tf32", "float16" or "bfloat16"
             Of what matrix products read; they add up in float32, as the layers' inputs do.  "tf32" is float32 with ten bits
             of mantissa in a product.  None: as before, or float32.  On the CPU float32 only.
+        memory_format : None
+            The core has an order of its own.
 
         Returns
         -------
@@ -44,7 +46,11 @@ class NativeDenoiser(Denoiser):
             `device` is no such name.
         TypeError
             `dtype` is none of these, or not what the CPU computes in.
+        ValueError
+            `memory_format` is given.
         """
+        if memory_format is not None:
+            raise InputError(f"memory_format is {memory_format!r}, which the native DiT does not take")
         copy = self._copy()
         copy.device = self.device if device is None else device_name(device)
         told = self.dtype if dtype is None and copy.device not in (None, "cpu") else dtype
