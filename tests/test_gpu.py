@@ -246,3 +246,17 @@ def test_a_step_that_waits_goes_on_call_by_call(images):
         results = diffcls.classify(images, model=as_torch(predict, "cuda").with_cuda_graph(), **options)
     np.testing.assert_array_equal(results.losses, wanted.losses)
     torch.ones(3, device="cuda").sum().item()  # the device is as it was
+
+
+# ---- the native DiT --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-4), ("tf32", 1e-2), ("float16", 1e-2), ("bfloat16", 5e-2)])
+def test_the_embedded_model(dtype, bound):
+    """Bounds that its rounding alone explains on random pictures; the shim's are in tests/cuda/test_dit.cc."""
+    pictures = np.random.default_rng(1).uniform(0, 1, (4, 28, 28)).astype(np.float32)
+    options = {"policy": Fixed(16), "batch_size": 64}
+    model = diffcls.load(prepare=False)
+    wanted = diffcls.classify(pictures, model=model, **options)
+    results = diffcls.classify(pictures, model=model, device="cuda", dtype=dtype, **options)
+    np.testing.assert_allclose(results.losses, wanted.losses, rtol=bound)

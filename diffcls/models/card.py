@@ -119,7 +119,7 @@ discriminative steps followed the learning rate of a longer phase, 11,000 steps.
 
 On the held-out training pictures, and nothing else, were chosen: the weighting over timesteps (cross-validated accuracy there
 {percent(held_out["fitted"])} against {percent(held_out["uniform"])} uniform), the temperature of the probabilities, and what
-is usual for each class. (The weights come from an earlier rule of `fit_weighting`; an export today gives others.)
+is usual for each class.
 
 ## Accuracy, with its own policy, `policies.quick()`
 

@@ -149,7 +149,7 @@ MUTANTS = [
     ("graph: recording never ends", "context.cu", "    cuda->recording = 0;\n", ""),
     ("graph: a failed recording is a lost device", "context.cu", "    cuda->failure = cudaSuccess;\n    return status;", "    return status;"),
     ("graph: its memory is leaked", "context.cu", "            for (int i = 0; i < 2; i++)\n                stage_clear(&cuda->recorded[graph][i]);", "            (void)graph;"),
-    ("failure: the next caller of the runtime finds it", "context.cu", "(void)cudaGetLastError(); /* told here", "(void)0; /* told here"),
+    ("failure: the next caller of the runtime finds it", "context.cu", "    (void)cudaGetLastError();\n    return dc_error_set", "    return dc_error_set"),
     ("batch: errors are read at once", "context.cu", "cudaEventSynchronize((cudaEvent_t)results->mark)", "cudaSuccess"),
     ("batch: its end is not marked", "context.cu", "cudaEventRecord((cudaEvent_t)results->mark, cuda->stream)", "cudaSuccess"),
     ("results: freed while the device writes them", "context.cu", "if (results->errors != NULL)\n        (void)cudaStreamSynchronize(cuda->stream);", ""),

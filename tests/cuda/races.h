@@ -27,7 +27,7 @@ struct model {
         cudaGraphExec_t exec;
     } graphs[DC_GRAPHS];
     int recording;            /* the graph and 1; 0: none */
-    int waits_while_recorded; /* what no graph can hold */
+    int waits_while_recorded; /* what no graph can hold: 1 after its work, 2 before anything else */
     int n_recorded, n_replayed, n_abandoned;
 };
 
@@ -74,7 +74,7 @@ static inline dc_status model_denoise(void *context, const dc_batch *batch, dc_p
         g->self = self;
         g->n_rows = batch->n_rows;
         CHECK(cudaLaunchHostFunc(self->d->stream, recorded_rows, g) == cudaSuccess);
-        if (self->waits_while_recorded && cudaStreamSynchronize(self->d->stream) != cudaSuccess)
+        if (self->waits_while_recorded == 1 && cudaStreamSynchronize(self->d->stream) != cudaSuccess)
             return dc_error_set(err, DC_ERR_DENOISER, "waiting is forbidden");
         return DC_OK;
     }
@@ -108,6 +108,8 @@ static inline dc_status model_record(void *context, int graph, dc_error *err)
     if (cudaStreamBeginCapture(self->d->stream, cudaStreamCaptureModeGlobal) != cudaSuccess)
         return dc_error_set(err, DC_ERR_DENOISER, "no capture");
     self->recording = graph + 1;
+    if (self->waits_while_recorded == 2)
+        CHECK(cudaStreamSynchronize(self->d->stream) != cudaSuccess);
     return DC_OK;
 }
 

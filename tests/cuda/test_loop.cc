@@ -88,6 +88,7 @@ static void check_failures()
         }
         CHECK(status == fault.wanted);
         CHECK(status != DC_ERR_DEVICE || strstr(err.message, "CUDA failed in ") != NULL);
+        CHECK(strcmp(fault.function, "execution") == 0 || cudaGetLastError() == cudaSuccess); /* told, and nobody finds it again */
         dc_cuda_backend_free(d.backend);
         shim_reset();
         if (d.backend != NULL)
