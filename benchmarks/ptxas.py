@@ -12,6 +12,7 @@ import shutil
 import site
 import subprocess
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,15 @@ MULTIPROCESSOR = {
     100: (65536, 228, 2048),
     120: (65536, 100, 1536),
 }
-THREADS = {"noise_kernel": 256, "noising_kernel": 256, "eps_error_kernel": 128, "mean_kernel": 128}
-THREADS |= {"modulate_kernel": 128, "attention_kernel": 128}  # the native DiT's
-THREADS |= {f"{name}_kernel": 256 for name in ("embedding", "condition", "patchify", "unpatchify", "gather")}
-THREADS |= {f"{name}_kernel": 256 for name in ("pack", "add", "gate", "silu")}
-HALF_THREADS = {**THREADS, "noising_kernel": 128}
-SHARED = {
-    "eps_error_kernel": 4 * 1024 * 4,
-    "attention_kernel": (3 * 32 * 36 + 32 * 128) * 4,
-}  # bytes, at most, asked for at launch
-TYPES = {"f": "float32", "d": "float64", "9half_bits": "float16", "11bfloat_bits": "bfloat16"}
+SHARED = {"eps_error_kernel": 4 * 1024 * 4, "attention_kernel": (3 * 32 * 36 + 32 * 128) * 4}  # bytes, at most
+TYPES = {
+    "f": "float32",
+    "d": "float64",
+    "half_bits": "float16",
+    "bfloat_bits": "bfloat16",
+    "b0": "",
+    "b1": "channels last",
+}
 
 # TB/s, and 10^12 float32 operations a second without counting a multiply-add as two: NVIDIA's data sheets
 DEVICES = {"H200": (4.8, 33.5), "H100 SXM": (3.35, 33.5), "A100 80GB": (2.04, 9.75), "RTX 4090": (1.008, 41.3)}
@@ -64,17 +64,11 @@ def cuobjdump() -> str | None:
 
 def kernel_name(mangled: str) -> str:
     """eps_error_kernel<float16> of _Z16eps_error_kernelI9half_bitsLb0EEv16eps_error_params."""
-    name = next(kernel for kernel in THREADS if f"{len(kernel)}{kernel}" in mangled)
-    found = re.search(rf"{name}I(f|d|9half_bits|11bfloat_bits)(?:L([bi])(\d+)E)?E", mangled)
-    if found is None:
-        return name
-    last = {"b0": "", "b1": ", channels last"}.get(f"{found[2]}{found[3]}", f", {found[3]}" if found[3] else "")
-    return f"{name}<{TYPES[found[1]]}{last}>"
-
-
-def threads(kernel: str) -> int:
-    name = kernel.partition("<")[0]
-    return (HALF_THREADS if "float16" in kernel else THREADS)[name]
+    found = re.search(r"\d+([a-z_]+_kernel)(?:I((?:f|d|\d+half_bits|\d+bfloat_bits|L[bi]\d+E)+)E)?", mangled)
+    words = re.findall(r"\d*(half_bits|bfloat_bits)|L(b\d)E|Li(\d+)E|([fd])", found[2] or "")
+    kinds = [TYPES.get(word, word) for word in ("".join(groups) for groups in words)]
+    kinds = [kind for kind in kinds if kind]
+    return f"{found[1]}<{', '.join(kinds)}>" if kinds else found[1]
 
 
 def widths(tool: str | None, cubin: Path, ptx: Path) -> dict[str, dict[str, int]]:
@@ -100,18 +94,24 @@ def widths(tool: str | None, cubin: Path, ptx: Path) -> dict[str, dict[str, int]
     return result
 
 
-def compile_kernels(compiler: str, architecture: int, folder: Path) -> dict[str, dict[str, int]]:
+def compile_kernels(
+    compiler: str, architecture: int, folder: Path, stems: Collection[str]
+) -> dict[str, dict[str, int]]:
     """Figures of every kernel on one architecture."""
     kernels: dict[str, dict[str, int]] = {}
     for source in sorted((common.CSRC / "cuda").glob("*.cu")):
+        if stems and source.stem not in stems:
+            continue
         ptx, cubin = folder / f"{source.stem}.ptx", folder / "kernel.cubin"
         subprocess.run([compiler, *FLAGS, f"-arch=compute_{architecture}", "-ptx", source, "-o", ptx], check=True)
         command = [compiler, f"-arch=sm_{architecture}", "-cubin", "-Xptxas=-v", ptx, "-o", cubin]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
         compiled = re.findall(r"Compiling entry function '(\w+)'(.*?)Compile time", said, flags=re.S)
         wide = widths(cuobjdump(), cubin, ptx) if compiled else {}
+        launched = dict(re.findall(r"\.entry (\w+)\([^{]*?\.maxntid (\d+)", ptx.read_text(), flags=re.S))
         for mangled, text in compiled:
             kernels[kernel_name(mangled)] = {
+                "threads": int(launched[mangled]),
                 "registers": int(re.search(r"Used (\d+) registers", text)[1]),
                 "spill_bytes": sum(int(n) for n in re.findall(r"(\d+) bytes spill", text)),
                 "stack_bytes": int(re.search(r"(\d+) bytes stack", text)[1]),
@@ -120,24 +120,26 @@ def compile_kernels(compiler: str, architecture: int, folder: Path) -> dict[str,
     return kernels
 
 
-def blocks_that_fit(kernel: str, registers: int, architecture: int) -> int:
+def blocks_that_fit(kernel: str, registers: int, threads: int, architecture: int) -> int:
     """Blocks of threads on one multiprocessor: registers go by eights and warps, shared memory takes 1 KiB more a block."""
     all_registers, shared_kib, max_threads = MULTIPROCESSOR[architecture]
     name = kernel.partition("<")[0]
-    by_registers = all_registers // (-(-registers // 8) * 8 * threads(kernel))
+    by_registers = all_registers // (-(-registers // 8) * 8 * threads)
     by_shared = shared_kib * 1024 // (SHARED[name] + 1024) if name in SHARED else by_registers
-    return min(by_registers, by_shared, max_threads // threads(kernel))
+    return min(by_registers, by_shared, max_threads // threads)
 
 
-def figures(compiler: str, architectures: tuple[int, ...] = ARCHITECTURES) -> dict[str, dict[str, dict[str, int]]]:
-    """sm -> kernel -> figures."""
+def figures(
+    compiler: str, architectures: tuple[int, ...] = ARCHITECTURES, stems: Collection[str] = ()
+) -> dict[str, dict[str, dict[str, int]]]:
+    """sm -> kernel -> figures; `stems`: of these sources alone."""
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         for architecture in architectures:
-            kernels = compile_kernels(compiler, architecture, Path(folder))
+            kernels = compile_kernels(compiler, architecture, Path(folder), stems)
             for name, kernel in kernels.items():
-                kernel["blocks_a_multiprocessor"] = blocks_that_fit(name, kernel["registers"], architecture)
-                kernel["warps_a_multiprocessor"] = kernel["blocks_a_multiprocessor"] * threads(name) // 32
+                fit = blocks_that_fit(name, kernel["registers"], kernel["threads"], architecture)
+                kernel["blocks_a_multiprocessor"], kernel["warps_a_multiprocessor"] = fit, fit * kernel["threads"] // 32
             result[f"sm_{architecture}"] = kernels
     return result
 

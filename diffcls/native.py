@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _core
 from .cuda_native import Placed, device_name, dtype_name
 from .denoiser import Denoiser
-from .errors import DTypeError, WeightsError
+from .errors import InputError, WeightsError
 
 
 class NativeDenoiser(Denoiser):
@@ -34,7 +34,7 @@ class NativeDenoiser(Denoiser):
             Of what matrix products read; they add up in float32, as the layers' inputs do.  "tf32" is float32 with ten bits
             of mantissa in a product.  None: as before, or float32.  On the CPU float32 only.
         memory_format : None
-            It reads pictures as they are.
+            The core has an order of its own.
 
         Returns
         -------
@@ -45,10 +45,12 @@ class NativeDenoiser(Denoiser):
         DeviceError
             `device` is no such name.
         TypeError
-            `dtype` is none of these, or not what the CPU computes in; a `memory_format` is given.
+            `dtype` is none of these, or not what the CPU computes in.
+        ValueError
+            `memory_format` is given.
         """
         if memory_format is not None:
-            raise DTypeError(f"memory_format is {memory_format!r}, the native DiT has none to choose")
+            raise InputError(f"memory_format is {memory_format!r}, which the native DiT does not take")
         copy = self._copy()
         copy.device = self.device if device is None else device_name(device)
         told = self.dtype if dtype is None and copy.device not in (None, "cpu") else dtype

@@ -405,7 +405,7 @@ def test_where_a_native_model_computes(native):
     ]:
         with pytest.raises(error, match=words):
             diffcls.Classifier(native, device=device, dtype=dtype).make_loop()
-    with pytest.raises(DTypeError, match="memory_format is 'channels_last', the native DiT has none"):
+    with pytest.raises(InputError, match="memory_format is 'channels_last', which the native DiT does not take"):
         native.to(memory_format="channels_last")
     where = cuda.open_backend(0, 1, native=True)
     with pytest.raises(DTypeError, match="dtype is 'half', must be 'float32'"):

@@ -148,7 +148,7 @@ MUTANTS = [
     ("graph: the recording's stage is that of calls", "context.cu", "cuda->recording > 0 ? &cuda->recorded[cuda->recording - 1][for_target] :", "cuda->recording > 99 ? &cuda->recorded[cuda->recording - 1][for_target] :"),
     ("graph: recording never ends", "context.cu", "    cuda->recording = 0;\n", ""),
     ("graph: a failed recording is a lost device", "context.cu", "    cuda->failure = cudaSuccess;\n    return status;", "    return status;"),
-    ("graph: its memory is leaked", "context.cu", "stage_clear(&cuda->recorded[graph][i]);", "(void)graph;"),
+    ("graph: its memory is leaked", "context.cu", "            for (int i = 0; i < 2; i++)\n                stage_clear(&cuda->recorded[graph][i]);", "            (void)graph;"),
     ("failure: the next caller of the runtime finds it", "context.cu", "    (void)cudaGetLastError();\n    return dc_error_set", "    return dc_error_set"),
     ("batch: errors are read at once", "context.cu", "cudaEventSynchronize((cudaEvent_t)results->mark)", "cudaSuccess"),
     ("batch: its end is not marked", "context.cu", "cudaEventRecord((cudaEvent_t)results->mark, cuda->stream)", "cudaSuccess"),
