@@ -40,7 +40,8 @@ class Activations:
     @torch.no_grad()
     def of(self, x_start: NDArray[np.float32], timestep: int) -> list[NDArray[np.float32]]:
         """(N, tokens x width) of each block, first to last.  Picture i's noise depends on its pixels and the seed alone."""
-        schedule, found = self.denoiser.schedule, [[] for _ in self.module.blocks]
+        schedule = self.denoiser.schedule
+        found: list[list[NDArray[np.float32]]] = [[] for _ in self.module.blocks]
         hooks = [
             block.register_forward_hook(lambda _, __, tokens, kept=kept: kept.append(tokens.flatten(1).numpy()))
             for block, kept in zip(self.module.blocks, found, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +49,9 @@ TRAINED = {
 class System(Protocol):
     """What answers tasks."""
 
-    facts: dict[str, Any]
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Of the record."""
 
     def answer(self, task: Task, folder: Path) -> Answers: ...
 
@@ -88,34 +91,30 @@ class Plan:
         digits = [task for each in clean for task in (each, *shifts.shifted(each, setting))]
         shapes = questions.tasks(setting)
         known = [task for task in shapes if task.name in (questions.KNOWN, questions.CUES)]
-        yield Planned(RACE, digits, lambda: self._diffusion(policies.quick()))
+        yield Planned(RACE, digits, partial(self._diffusion, policies.quick()))
         yield Planned(RACE, shapes, self._shapes_diffusion)
-        yield Planned(RESNET, known, lambda: self._shapes_network(RESNET))
-        yield Planned(VIT, known, lambda: self._shapes_network(VIT))
-        yield Planned(SMALL_CLIP, shapes, lambda: contrastive.of_shapes(setting, self.out / "networks" / "clip"))
-        yield Planned(RESNET, digits, lambda: self._network(RESNET, setting.width))
+        yield Planned(RESNET, known, partial(self._shapes_network, RESNET))
+        yield Planned(VIT, known, partial(self._shapes_network, VIT))
+        yield Planned(SMALL_CLIP, shapes, partial(contrastive.of_shapes, setting, self.out / "networks" / "clip"))
+        yield Planned(RESNET, digits, partial(self._network, RESNET, setting.width))
         for size in setting.other_sizes:
             name = f"{RESNET}, {size} pictures"
-            yield Planned(name, digits, lambda name=name, size=size: self._network(name, setting.width, size))
+            yield Planned(name, digits, partial(self._network, name, setting.width, size))
         for width in setting.other_widths:
             name = f"{RESNET}, width {width}"
-            yield Planned(name, digits, lambda name=name, width=width: self._network(name, width))
-        yield Planned(VIT, digits, lambda: self._network(VIT, None))
+            yield Planned(name, digits, partial(self._network, name, width))
+        yield Planned(VIT, digits, partial(self._network, VIT, None))
         yield Planned(SYNTHETIC, digits, self._synthetic)
-        yield Planned(PROBE, digits, lambda: features.fit(setting))
+        yield Planned(PROBE, digits, partial(features.fit, setting))
         for model in self.clip:
-            name = f"CLIP {model}"
-            yield Planned(name, [*digits, *shapes], lambda model=model: contrastive.of_transformers(model))
+            yield Planned(f"CLIP {model}", [*digits, *shapes], partial(contrastive.of_transformers, model))
         for model in self.open_clip:
-            known_as, _, weights = model.partition(":")
-            yield Planned(
-                f"OpenCLIP {model}",
-                [*digits, *shapes],
-                lambda a=known_as, b=weights: contrastive.of_open_clip(a, b or None),
-            )
+            name, _, weights = model.partition(":")
+            make = partial(contrastive.of_open_clip, name, weights or None)
+            yield Planned(f"OpenCLIP {model}", [*digits, *shapes], make)
         for n in setting.fixed:
-            yield Planned(FIXED.format(n), clean, lambda n=n: self._diffusion(diffcls.Fixed(n)))
-        yield Planned(STAGES, clean, lambda: self._diffusion(policies.paper(setting.stages)))
+            yield Planned(FIXED.format(n), clean, partial(self._diffusion, diffcls.Fixed(n)))
+        yield Planned(STAGES, clean, partial(self._diffusion, policies.paper(setting.stages)))
 
     def _diffusion(self, policy: policies.Policy) -> System:
         return Diffusion(diffcls.load(), policy, diffusion_facts("digits-and-clothes.safetensors", "digits"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ class Task:
     name: str
     group: str
     images: list[Picture]
-    candidates: list[tuple[str, ...]]
+    candidates: Sequence[tuple[str, ...]]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
