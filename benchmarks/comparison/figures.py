@@ -89,7 +89,7 @@ def _evaluations(record: dict[str, Any]) -> Any:
                 100 * row["accuracy"], color=STYLES[row["kind"]][0], ls=style, lw=1.2, label=SHORT[row["system"]]
             )
         axis.set(xscale="log", xlabel="denoiser evaluations a picture", ylabel="accuracy in per cent", title=title)
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0].legend(fontsize=8, framealpha=1, edgecolor="none")
     return figure
 
 
