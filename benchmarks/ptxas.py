@@ -75,7 +75,8 @@ def widths(tool: str | None, cubin: Path, ptx: Path) -> dict[str, dict[str, int]
     """Mangled name -> accesses of sixteen bytes, and instructions where machine code can be read."""
     if tool is None:
         bodies = dict(re.findall(r"\.entry (\w+)\((.*?)^}", ptx.read_text(), flags=re.S | re.M))
-        loads, stores = r"\bld\.global\.(?:\w+\.)*v4\.", r"\bst\.(?:global|shared)\.v4\."
+        wide = r"(?:v4\.[a-z]32|v2\.[a-z]64)\b"
+        loads, stores = r"\bld\.global\.(?:\w+\.)*" + wide, r"\bst\.(?:global|shared)\." + wide
     else:
         path = os.pathsep.join([str(Path(tool).parent), os.environ.get("PATH", "")])  # it calls nvdisasm
         command, environment = [tool, "-sass", str(cubin)], {**os.environ, "PATH": path}
