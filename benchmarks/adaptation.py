@@ -80,7 +80,7 @@ def learned_noise(pictures: Pictures, repeats: int, timestep: int) -> dict[str, 
     """
     before, after = [], []
     for seed in range(repeats):
-        model = pictures.classifier(timesteps=[timestep], learn="noise", seed=seed)
+        model = pictures.classifier(timesteps=[timestep], weighting="uniform", learn="noise", seed=seed)
         before.append(right(model, pictures.test, pictures.labels))
         rng = np.random.default_rng(seed)
         order = np.concatenate([rng.permutation(len(pictures.few)) for _ in range(20)])

@@ -20,11 +20,11 @@ import ray
 import diffcls
 import diffcls.ray
 
-IMAGES, SHARDS = 400, 8
+IMAGES, SHARDS = 3_200, 8
 
 
 def make() -> diffcls.Classifier:
-    """A denoiser of some 5 ms a batch of 64."""
+    """A denoiser of some milliseconds a batch of 64."""
     weight = np.random.default_rng(0).standard_normal((1024, 1024), np.float32) / 32
 
     def predict(x_t, t, cond):
