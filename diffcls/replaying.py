@@ -187,7 +187,8 @@ def _importance(table: ErrorTable, weights: Floats | None) -> Floats:
         if uncovered.any():
             raise InputError(
                 f"the weighting is positive at {uncovered.sum()} timesteps where the table has no trial, first at "
-                f"{uncovered.argmax()}: it was drawn under a weighting that is 0 there"
+                f"{uncovered.argmax()}: it was drawn under a weighting that is 0 there; "
+                "a table made with weighting='uniform' has them"
             )
         importance *= table.trials["weight"] / table.weighting[t]
     if not importance.any():
