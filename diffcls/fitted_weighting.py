@@ -13,7 +13,7 @@ from . import arguments
 from .errors import FingerprintMismatchError, InputError, ShapeError
 from .labels import check_labels
 from .profile import schedule_fingerprint
-from .stored import damaged, read_json, write_json
+from .stored import Saved, damaged, read_json
 from .tables import ErrorTable
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ WRONG = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Weighting:
+class Weighting(Saved):
     """Weights over timesteps, fitted: what ``weighting=`` takes beside a name or an array.
 
     It makes another classifier than the published one: results say so in their run record.
@@ -126,20 +126,6 @@ class Weighting:
             "weights": self.weights.tolist(),
             "run": self.run,
         }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        OSError
-            The file can not be written.
-        """
-        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Weighting:

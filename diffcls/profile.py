@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .arguments import floats
 from .errors import FingerprintMismatchError, InputError, ShapeError
-from .stored import damaged, read_json, write_json
+from .stored import Saved, damaged, read_json
 
 if TYPE_CHECKING:
     from .schedule import Schedule
@@ -26,7 +26,7 @@ FORMAT = "diffcls profile 1"
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class Profile(Saved):
     """How far apart classes are at each timestep; ``Race(timesteps=profile)`` draws trials in proportion to it.
 
     Timesteps are drawn from the density ``q ∝ w ((1 - FLOOR) spread / mean spread + FLOOR)`` and each trial is weighted by
@@ -133,20 +133,6 @@ class Profile:
             "spread": self.spread.tolist(),
             "run": self.run,
         }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        OSError
-            The file can not be written.
-        """
-        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:

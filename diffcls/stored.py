@@ -33,6 +33,33 @@ def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     durable.write(path, json.dumps(content, indent=1).encode())
 
 
+class Saved:
+    """What `save` writes: the plain Python objects of its own `to_dict`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python objects.
+
+        Returns
+        -------
+        dict
+        """
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as json, at once or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        OSError
+            The file can not be written.
+        """
+        write_json(path, self.to_dict())
+
+
 def read_json(path: str | os.PathLike[str], format: str, keys: tuple[str, ...]) -> dict[str, Any]:
     """A file of `write_json` that says it is of `format` and has all `keys`.
 

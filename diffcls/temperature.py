@@ -20,7 +20,7 @@ from .errors import DTypeError, FingerprintMismatchError, InputError, ShapeError
 from .labels import check_labels
 from .packages import package
 from .result import Floats, Result, logits, probabilities
-from .stored import as_json, damaged, read_json, write_json
+from .stored import Saved, as_json, damaged, read_json
 
 FORMAT = "diffcls calibration 1"
 
@@ -32,7 +32,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibration(Saved):
     """What `fit_temperature` found; ``classify(..., temperature=calibration)`` uses it.
 
     Attributes
@@ -130,20 +130,6 @@ class Calibration:
             "negative_log_likelihood": self.negative_log_likelihood,
             "fingerprint": self.fingerprint,
         }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as json, at once or not at all.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        OSError
-            The file can not be written.
-        """
-        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Calibration:
