@@ -29,6 +29,8 @@ CAPTIONS = (
     "a red circle left of a blue square", "a blue square left of a red circle", "a green triangle above a yellow cross",
     "a cyan ring", "an orange cross below a white ring", "a purple diamond right of a green circle",
 )  # fmt: skip
+LEFT = {"ha": "right", "xytext": (-6, -3)}
+"""Where the name of what was trained on samples stands: the probe's marker is near it."""
 N_SAMPLES, N_STEPS, SEED = 8, 50, 7
 
 
@@ -118,8 +120,9 @@ def _shift(record: dict[str, Any]) -> Any:
             ends = [float(logit(np.array(row[f"shifted_{end}"]), n)) for end in ("low", "high")]
             axis.errorbar(x, y, [[y - ends[0]], [ends[1] - y]], fmt=marker, color=colour, ms=5, elinewidth=0.8)
             name = row["system"].removeprefix(f"{RESNET}, ")
+            place = LEFT if row["system"] == SYNTHETIC else {"xytext": (5, -3)}
             axis.annotate(
-                SHORT.get(row["system"], name), (x, y), (5, -3), textcoords="offset points", fontsize=7, color=colour
+                SHORT.get(row["system"], name), (x, y), textcoords="offset points", fontsize=7, color=colour, **place
             )
         for scale, values in ((axis.xaxis, clean), (axis.yaxis, shifted)):
             ticks = np.array([t for t in (5, 10, 20, 40, 60, 80, 90, 95, 98, 99, 99.5) if _near(t / 100, values, n)])
@@ -156,21 +159,16 @@ def _sizes(record: dict[str, Any]) -> Any:
                 y = 100 * row["accuracy"]
                 axis.errorbar([row[quantity]], [y], _spread([row]), fmt=marker, color=colour, ms=5, elinewidth=0.8)
                 if row["system"] in SHORT:
-                    axis.annotate(
-                        SHORT[row["system"]],
-                        (row[quantity], y),
-                        (6, -3),
-                        textcoords="offset points",
-                        fontsize=8,
-                        color=colour,
-                    )
+                    name, at = SHORT[row["system"]], (row[quantity], y)
+                    place = LEFT if row["system"] == SYNTHETIC else {"xytext": (6, -3)}
+                    axis.annotate(name, at, textcoords="offset points", fontsize=8, color=colour, **place)
             axis.set(xscale="log", xlabel=f"number of {quantity}", ylabel="accuracy in per cent", title=title)
             axis.xaxis.set_major_locator(
                 ticker.LogLocator(subs=(1.0, 2.0, 5.0) if quantity == "parameters" else (1.0,))
             )
             axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
             axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-            axis.margins(x=0.2)
+            axis.margins(x=0.4)
     return figure
 
 
